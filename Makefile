@@ -1,0 +1,63 @@
+# `make demo` and `make test` are the two commands of a fresh machine; each installs what it needs, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+# real: vLLM's CPU build. emulated: a small engine with vLLM's routes, metrics and shutdown behaviour.
+ENGINE ?= real
+NODES ?= 2
+NOTICE_SECONDS ?= 120
+INTERRUPTIONS ?= 2
+CLIENTS ?= 4
+TESTS ?= tests
+
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE_VENV := .venv-engine
+VLLM_VERSION := $(shell cat gpu_node_bootstrap/vllm_version.txt)
+TORCH_VERSION ?= 2.13.0+cpu
+# Tried second, where pip's own links do not hold the CPU build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# Without .pyc files vLLM takes three times as long to start.
+unexport PYTHONDONTWRITEBYTECODE
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION = 20
+
+.PHONY: help
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/.installed: requirements.txt requirements-dev.txt lambdas/requirements.txt
+	@scripts/install-tools "$(PYTHON)" "$(VENV)"
+
+node_modules/.installed: package.json package-lock.json
+	@scripts/install-cdk
+
+$(ENGINE_VENV)/.installed-$(VLLM_VERSION): gpu_node_bootstrap/vllm_version.txt scripts/install-engine
+	@scripts/install-engine "$(PYTHON)" "$(ENGINE_VENV)" "$(VLLM_VERSION)" "$(TORCH_VERSION)" "$(TORCH_INDEX)"
+
+.PHONY: setup setup-real setup-emulated
+setup: $(BIN)/.installed node_modules/.installed ## Install the tools and the CDK command line.
+setup-emulated: setup
+setup-real: setup $(ENGINE_VENV)/.installed-$(VLLM_VERSION)
+
+.PHONY: demo
+demo: setup-$(ENGINE) ## Interrupt nodes of a local fleet and show that clients notice nothing.
+	@$(BIN)/python -m local_aws.demo --engine $(ENGINE) --nodes $(NODES) --notice-seconds $(NOTICE_SECONDS) \
+		--interruptions $(INTERRUPTIONS) --clients $(CLIENTS)
+
+.PHONY: test
+test: setup-real lint ## Everything: lint, types, unit, infrastructure, and the local AWS with real vLLM.
+	@$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: lint
+lint: $(BIN)/.installed ## ruff, mypy --strict and shellcheck.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/shellcheck gpu_node_bootstrap/*.sh scripts/*
+
+.PHONY: synth
+synth: setup ## Synthesize the templates (no AWS access needed).
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npx cdk synth --quiet
+
+.PHONY: clean
+clean: ## Remove what the commands above made.
+	@rm -rf $(VENV) $(ENGINE_VENV) node_modules cdk.out out .cache
