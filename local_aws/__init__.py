@@ -1,0 +1,1 @@
+"""A local AWS: the synthesized template, the handlers' own bundle and real engines, on one machine."""

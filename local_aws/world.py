@@ -1,0 +1,66 @@
+"""What every part of the local AWS shares: where it runs, what time it saw what, and how events leave it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+EngineKind = Literal["real", "emulated"]
+
+
+class Timeline:
+    """Every observed change, in order. Thread-safe; entries are never altered."""
+
+    def __init__(self) -> None:
+        self._entries: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def record(self, kind: str, **fields: Any) -> None:
+        """Append an entry: `at` in epoch seconds, `seq` from 0, `kind`, and the given fields (JSON values)."""
+        with self._lock:
+            self._entries.append({"seq": len(self._entries), "at": time.time(), "kind": kind, **fields})
+
+    def since(self, seq: int) -> list[dict[str, Any]]:
+        """Return the entries from number `seq` on."""
+        with self._lock:
+            return self._entries[seq:]
+
+
+@dataclass
+class World:
+    """One local AWS. Made once at start and handed to each part's `install(world)`."""
+
+    region: str
+    account_id: str
+    endpoint_url: str
+    state_dir: Path
+    engine: EngineKind
+    address_prefix: str  # "127.A.B": this local AWS's own /24 of the loopback range
+    timeline: Timeline = field(default_factory=Timeline)
+    stop_callbacks: list[Callable[[], None]] = field(default_factory=list)
+    routes: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    emit_event: Callable[..., None] = field(init=False)
+
+    def route(self, method: str, path: str, handler: Callable[[Mapping[str, Any]], Any]) -> None:
+        """Serve `/_local/<path>`: the handler takes the request's JSON (or query) and returns a JSON value."""
+        self.routes[(method, path)] = handler
+
+    def emit(
+        self,
+        *,
+        source: str,
+        detail_type: str,
+        detail: Mapping[str, Any],
+        resources: Sequence[str] = (),
+        at: float | None = None,
+    ) -> None:
+        """Put an event on the default bus as AWS itself would; `at` is epoch seconds (now if None)."""
+        self.emit_event(source=source, detail_type=detail_type, detail=detail, resources=resources, at=at)
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Run `callback` when the local AWS stops; callbacks run last in, first out."""
+        self.stop_callbacks.append(callback)
