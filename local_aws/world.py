@@ -20,7 +20,7 @@ class Timeline:
         self._lock = threading.Lock()
 
     def record(self, kind: str, **fields: Any) -> None:
-        """Append an entry: `at` in epoch seconds, `seq` from 0, `kind`, and the given fields (JSON values)."""
+        """Append an entry: `at` in epoch seconds, `seq` from 0, `kind`, and the given JSON fields."""
         with self._lock:
             self._entries.append({"seq": len(self._entries), "at": time.time(), "kind": kind, **fields})
 
@@ -40,13 +40,22 @@ class World:
     state_dir: Path
     engine: EngineKind
     address_prefix: str  # "127.A.B": this local AWS's own /24 of the loopback range
+    process_mark: Mapping[str, str]
+    """Environment that every process started here must carry: what outlives this local AWS is found
+    by it and killed. Children that inherit our environment have it already."""
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    """Held around every API call (one call is atomic on AWS too). Threads that read or change moto's
+    models hold it as well, and never wait for anything while they do."""
     timeline: Timeline = field(default_factory=Timeline)
     stop_callbacks: list[Callable[[], None]] = field(default_factory=list)
     routes: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     emit_event: Callable[..., None] = field(init=False)
 
     def route(self, method: str, path: str, handler: Callable[[Mapping[str, Any]], Any]) -> None:
-        """Serve `/_local/<path>`: the handler takes the request's JSON (or query) and returns a JSON value."""
+        """Serve `/_local/<path>`: the handler takes the request's JSON (or query) and returns a JSON value.
+
+        A `LookupError` from it becomes 404, a `ValueError` 400, with the message. Runs without `lock`.
+        """
         self.routes[(method, path)] = handler
 
     def emit(

@@ -1,0 +1,151 @@
+"""Starts, runs and stops one local AWS in this process."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from local_aws import control_api, reaper
+from local_aws.addresses import AddressBlock, claim_address_block
+from local_aws.gateway import Gateway, moto_services
+from local_aws.world import EngineKind, World
+
+log = logging.getLogger(__name__)
+
+ACCOUNT_ID = "123456789012"
+
+# In this order: later parts change what earlier ones installed.
+PARTS = (
+    "local_aws.control_api",
+    "local_aws.auto_scaling",
+    "local_aws.ec2_spot",
+    "local_aws.load_balancing",
+    "local_aws.run_command",
+    "local_aws.imds",
+    "local_aws.nodes",
+    "local_aws.proxy",
+)
+
+
+class _Handler(MotoRequestHandler):  # type: ignore[misc] # moto is untyped here
+    """Werkzeug's handler, without a log line for every request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: the world's own record of calls says more."""
+
+    # Nagle's algorithm and delayed acknowledgements add 40 ms to every answer on a kept-alive connection.
+    disable_nagle_algorithm = True
+
+
+class LocalAwsServer:
+    """One local AWS: claims its addresses and port at construction, serves from `start` until `stop`."""
+
+    def __init__(self, *, port: int, state_dir: Path, engine: EngineKind, region: str) -> None:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        mark = uuid.uuid4().hex
+        os.environ[reaper.MARK] = mark  # inherited by every child; see reaper
+        self._reaper = reaper.start_reaper(mark)
+        self._mark = mark
+        self._block: AddressBlock = claim_address_block()
+        listener = _listen(port)
+        self.world = World(
+            region=region,
+            account_id=ACCOUNT_ID,
+            # The name, not the address: clients read an address as a virtual-hosted bucket.
+            endpoint_url=f"http://localhost:{listener.getsockname()[1]}",
+            state_dir=state_dir,
+            engine=engine,
+            address_prefix=self._block.prefix,
+            process_mark={reaper.MARK: mark},
+        )
+        self.stop_requested = threading.Event()
+        self.world.route("POST", "shutdown", self._shutdown)
+        _install_parts(self.world)
+        self._listener = listener
+        self._server: BaseWSGIServer = make_server(
+            "127.0.0.1",
+            listener.getsockname()[1],
+            Gateway(self.world, moto_services()),
+            threaded=True,
+            request_handler=_Handler,
+            fd=listener.fileno(),
+        )
+
+    def start(self) -> None:
+        """Serve in a thread of its own."""
+        threading.Thread(target=self._server.serve_forever, name="endpoint", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop every part, last installed first, then kill whatever is left of their processes."""
+        for callback in reversed(self.world.stop_callbacks):
+            try:
+                callback()
+            except Exception:
+                log.exception("a part did not stop cleanly")
+        self._server.shutdown()
+        self._listener.close()
+        left = reaper.kill_marked(self._mark)
+        if left:
+            log.error("processes %s survived SIGKILL", left)
+        self._block.release()
+
+    def _shutdown(self, _: object) -> dict[str, bool]:
+        self.stop_requested.set()
+        return {"stopping": True}
+
+
+def _listen(port: int) -> socket.socket:
+    """Bind before anything is told the port, so that it cannot be lost to another process in between."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(256)
+    return listener
+
+
+def _install_parts(world: World) -> None:
+    for name in PARTS:
+        try:
+            part = importlib.import_module(name)
+        except ModuleNotFoundError as err:
+            if err.name != name:
+                raise
+            log.warning("part %s is not there", name)
+            continue
+        part.install(world)
+
+
+def serve(*, port: int, state_dir: Path, engine: EngineKind, region: str, until_stdin_closes: bool) -> None:
+    """Run a local AWS in this process until a signal, `/_local/shutdown`, or (if asked) the end of stdin.
+
+    Prints one JSON line when it is ready; see `control_api.about`.
+    """
+    server = LocalAwsServer(port=port, state_dir=state_dir.resolve(), engine=engine, region=region)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: server.stop_requested.set())
+    if until_stdin_closes:
+        _watch_stdin(server.stop_requested.set)
+    server.start()
+    print(json.dumps(control_api.about(server.world)), flush=True)
+    server.stop_requested.wait()
+    server.stop()
+
+
+def _watch_stdin(at_end: Callable[[], None]) -> None:
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        at_end()
+
+    threading.Thread(target=wait, name="stdin", daemon=True).start()
