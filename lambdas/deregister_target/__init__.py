@@ -1,0 +1,1 @@
+"""Takes departing nodes out of their target groups."""

@@ -1,0 +1,1 @@
+"""Tells departing nodes to drain, through Run Command."""

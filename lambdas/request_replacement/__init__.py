@@ -1,0 +1,1 @@
+"""Has the group launch a replacement for each departing node, in the second of its notice."""

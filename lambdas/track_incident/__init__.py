@@ -1,0 +1,1 @@
+"""Follows incidents to their end: the drains that nodes report, and the replacements' launches."""
