@@ -1,0 +1,40 @@
+"""The CDK app: a control plane, and one stack for each fleet of the context."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from aws_cdk import App
+
+from infra import nag
+from infra.bundle import BundleError
+from infra.config import app_config
+from infra.fields import ConfigError
+from infra.stacks import ControlPlaneStack, FleetStack
+
+
+def build(context: Mapping[str, Any] | None = None, *, outdir: str | None = None) -> App:
+    """Return the app with its stacks; raises `ConfigError` and `BundleError`."""
+    app = App(context=context, outdir=outdir, analytics_reporting=False)
+    config = app_config(app.node.get_all_context())
+    ControlPlaneStack(app, config=config.control_plane)
+    for fleet in config.fleets:
+        FleetStack(app, config=fleet)
+    nag.check(app)
+    return app
+
+
+def main() -> int:
+    """Synthesize for the CDK command line. What the operator has to correct is one line, without a traceback."""
+    try:
+        build().synth()
+    except (ConfigError, BundleError) as err:
+        print(f"spot-failover: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

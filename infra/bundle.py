@@ -1,0 +1,78 @@
+"""The functions' code as one asset, built by pip on this machine: no Docker."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsii
+from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
+from aws_cdk import aws_lambda as lambda_
+
+LAMBDAS = Path(__file__).resolve().parent.parent / "lambdas"
+PACKAGES = ("deregister_target", "drain_node", "request_replacement", "track_incident", "spot_failover")
+_NOT_CODE = ("__pycache__", "*.pyc", ".*_cache", ".DS_Store", "tests")
+
+
+class BundleError(Exception):
+    """The bundle could not be built; the text names what failed."""
+
+
+@jsii.implements(ILocalBundling)
+class PipBundling:
+    """Installs requirements.txt and copies the packages into the asset's root."""
+
+    def try_bundle(self, output_dir: str, *, image: DockerImage, **_options: Any) -> bool:  # noqa: ARG002 (jsii's signature)
+        """Fill `output_dir`; raises `BundleError`, and never falls back to Docker."""
+        build_bundle(Path(output_dir))
+        return True
+
+
+def build_bundle(target: Path) -> None:
+    """Write what a function needs into `target`, free of bytecode so that it is the same on every machine."""
+    _install_requirements(target)
+    for package in PACKAGES:
+        if not (LAMBDAS / package).is_dir():
+            raise BundleError(f"lambdas/{package} is missing: the bundle would lack a function.")
+        shutil.copytree(LAMBDAS / package, target / package, ignore=shutil.ignore_patterns(*_NOT_CODE))
+
+
+def _install_requirements(target: Path) -> None:
+    """Install wheels only, chosen for Lambda's Python and not for this machine's."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+    ]
+    command += ["--only-binary=:all:", "--implementation=cp", "--python-version=3.14"]
+    command += [
+        "--platform=manylinux2014_aarch64",
+        "--target",
+        str(target),
+        "-r",
+        str(LAMBDAS / "requirements.txt"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BundleError(f"pip could not install lambdas/requirements.txt: {done.stderr.strip()}")
+    shutil.rmtree(target / "bin", ignore_errors=True)
+
+
+def function_code() -> lambda_.Code:
+    """Return the bundle. Its hash is that of the sources, which pin what they install, so it moves when they do."""
+    return lambda_.Code.from_asset(
+        str(LAMBDAS),
+        exclude=[f"**/{pattern}" for pattern in _NOT_CODE],
+        asset_hash_type=AssetHashType.SOURCE,
+        bundling=BundlingOptions(
+            image=DockerImage.from_registry("docker-is-never-used"),
+            local=PipBundling(),
+        ),
+    )

@@ -1,0 +1,57 @@
+"""Alarms: what an operator has to hear of."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+# CloudWatch Logs accepts certain numbers of days only; the CDK names each.
+_RETENTION: Final = {
+    1: logs.RetentionDays.ONE_DAY,
+    3: logs.RetentionDays.THREE_DAYS,
+    7: logs.RetentionDays.ONE_WEEK,
+    14: logs.RetentionDays.TWO_WEEKS,
+    30: logs.RetentionDays.ONE_MONTH,
+    90: logs.RetentionDays.THREE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+    731: logs.RetentionDays.TWO_YEARS,
+}
+
+
+def log_retention(days: int) -> logs.RetentionDays:
+    """Return the CDK's name for a number of days that `config.LOG_RETENTION_DAYS` allows."""
+    return _RETENTION[days]
+
+
+class DeadLetterAlarm(Construct):
+    """Rises when a function has given up on a message, and stays up until the queue is emptied."""
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, function: str, queue: sqs.IQueue, topic_arn: str | None
+    ) -> None:
+        super().__init__(scope, construct_id)
+        alarm = cloudwatch.Alarm(
+            self,
+            "Alarm",
+            alarm_description=(
+                f"{function} could not handle a message. Its body and the reason are in {queue.queue_name}; "
+                "nodes are still replaced by their Auto Scaling group."
+            ),
+            metric=queue.metric_approximate_number_of_messages_visible(
+                period=Duration.minutes(1), statistic="Maximum"
+            ),
+            threshold=0,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        if topic_arn is not None:
+            alarm.add_alarm_action(actions.SnsAction(sns.Topic.from_topic_arn(self, "Topic", topic_arn)))

@@ -1,0 +1,44 @@
+"""The stacks. They only compose."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Stack
+from constructs import Construct
+
+from infra.config import ControlPlaneConfig, FleetConfig
+from infra.failover import Failover
+from infra.fleet import Fleet
+from infra.network import FleetNetwork
+from infra.node_commands import NodeCommands
+
+
+class ControlPlaneStack(Stack):
+    """Once for each account and region; serves every fleet that carries the tag."""
+
+    def __init__(self, scope: Construct, *, config: ControlPlaneConfig) -> None:
+        super().__init__(
+            scope,
+            "SpotFailoverControlPlane",
+            description="Spot Failover: deregisters, drains and replaces vLLM nodes when EC2 takes them away.",
+        )
+        commands = NodeCommands(self, "NodeCommands", notice_seconds=config.notice_seconds)
+        failover = Failover(self, "Failover", config=config, commands=commands)
+        CfnOutput(self, "IncidentsTable", value=failover.incidents.table_name)
+        CfnOutput(self, "DrainDocument", value=commands.drain_document_name)
+
+
+class FleetStack(Stack):
+    """One fleet of vLLM nodes."""
+
+    def __init__(self, scope: Construct, *, config: FleetConfig) -> None:
+        super().__init__(
+            scope,
+            f"SpotFailoverFleet-{config.name}",
+            description=f"Spot Failover: fleet {config.name}, vLLM on EC2 Spot behind a load balancer.",
+        )
+        network = FleetNetwork(self, "Network", config=config)
+        fleet = Fleet(self, "Fleet", config=config, network=network)
+        scheme = "https" if config.load_balancer.certificate_arn else "http"
+        CfnOutput(self, "Endpoint", value=f"{scheme}://{fleet.load_balancer.load_balancer_dns_name}")
+        CfnOutput(self, "AutoScalingGroup", value=fleet.group.ref)
+        CfnOutput(self, "TargetGroup", value=fleet.target_group.target_group_arn)
