@@ -1,0 +1,167 @@
+"""Whether the run kept the promise, check by check, in words an operator reads once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from local_aws.demo.answers import RequestKind, RequestRecord
+from local_aws.demo.interruptions import Interruption
+from local_aws.world import EngineKind
+
+ACTION_SECONDS = 2.0
+RECOVERY_RATIO = 1.25
+
+
+class CheckResult(StrEnum):
+    """NOT_JUDGED: the run says nothing about it; the check's text says why."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_JUDGED = "not_judged"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part of the promise, and what the run says about it."""
+
+    name: str
+    result: CheckResult
+    says: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a run has to show."""
+
+    engine: EngineKind
+    engine_bare_start_seconds: float
+    interruptions_asked: int
+    interruptions: Sequence[Interruption]
+    records: Sequence[RequestRecord]
+
+
+def check_all(evidence: Evidence) -> tuple[Check, ...]:
+    """Check the whole promise."""
+    return (
+        _requests(evidence.records),
+        _traffic(evidence.records),
+        _steps(evidence),
+        _in_flight(evidence.interruptions),
+        _nothing_cut(evidence.interruptions),
+        _actions(evidence.interruptions),
+        _deadline(evidence.interruptions),
+        _recovery(evidence),
+        _capacity(evidence.interruptions),
+    )
+
+
+def kept(checks: Sequence[Check]) -> bool:
+    """Tell whether no check failed."""
+    return all(check.result is not CheckResult.FAILED for check in checks)
+
+
+def _check(name: str, problems: Sequence[str], good: str) -> Check:
+    if problems:
+        return Check(name, CheckResult.FAILED, "; ".join(problems))
+    return Check(name, CheckResult.PASSED, good)
+
+
+def _requests(records: Sequence[RequestRecord]) -> Check:
+    lost = [record for record in records if not record.complete]
+    reasons = list(dict.fromkeys(f"{r.judgement.outcome}: {r.judgement.reason}" for r in lost))
+    problems = (
+        [f"{len(lost)} of {len(records)} requests were lost ({'; '.join(reasons[:3])})"] if lost else []
+    )
+    if not records:
+        problems = ["no request was made"]
+    return _check("no request lost", problems, f"all {len(records)} requests were answered whole")
+
+
+def _traffic(records: Sequence[RequestRecord]) -> Check:
+    absent = [kind.value for kind in RequestKind if not any(r.kind is kind and r.complete for r in records)]
+    problems = [f"no answer of kind {', '.join(absent)}"] if absent else []
+    return _check("all kinds of requests", problems, "chat and completions, streamed and whole")
+
+
+def _steps(evidence: Evidence) -> Check:
+    seen, asked = len(evidence.interruptions), evidence.interruptions_asked
+    problems = [] if seen == asked else [f"{seen} of {asked} interruptions took place"]
+    for each in evidence.interruptions:
+        if missing := each.missing_steps():
+            problems.append(f"{each.instance_id} lacks {', '.join(missing)}")
+    return _check("every step happened", problems, f"{seen} incidents, each with every step on record")
+
+
+def _in_flight(interruptions: Sequence[Interruption]) -> Check:
+    problems = [
+        f"{each.instance_id} was idle when its drain began, so it proves nothing about running requests"
+        for each in interruptions
+        if each.in_flight_at_notice == 0
+    ]
+    total = sum(each.in_flight_at_notice or 0 for each in interruptions)
+    return _check("requests were in flight", problems, f"{total} requests in flight on the nodes that left")
+
+
+def _nothing_cut(interruptions: Sequence[Interruption]) -> Check:
+    problems = [
+        f"{each.instance_id} cut {each.cut_requests} requests" for each in interruptions if each.cut_requests
+    ]
+    return _check("drains cut nothing", problems, "every running request finished on its node")
+
+
+def _actions(interruptions: Sequence[Interruption]) -> Check:
+    late: list[str] = []
+    slowest = 0.0
+    for each in interruptions:
+        for action, seconds in each.action_seconds().items():
+            if seconds is None:
+                late.append(f"{each.instance_id}: {action} was not requested")
+                continue
+            slowest = max(slowest, seconds)
+            if seconds > ACTION_SECONDS:
+                late.append(f"{each.instance_id}: {action} was requested after {seconds:.1f} s")
+    return _check(
+        f"actions within {ACTION_SECONDS:g} s of the notice", late, f"the slowest after {slowest:.2f} s"
+    )
+
+
+def _deadline(interruptions: Sequence[Interruption]) -> Check:
+    problems: list[str] = []
+    spare: list[float] = []
+    for each in interruptions:
+        if each.drained_at is None:
+            problems.append(f"{each.instance_id} did not finish its drain")
+            continue
+        left = (each.deadline - each.drained_at).total_seconds()
+        spare.append(left)
+        if left < 0:
+            problems.append(f"{each.instance_id} was drained {-left:.1f} s after its deadline")
+    return _check("drained before the deadline", problems, f"with {min(spare, default=0):.0f} s to spare")
+
+
+def _recovery(evidence: Evidence) -> Check:
+    limit = RECOVERY_RATIO * evidence.engine_bare_start_seconds
+    name = f"recovery within {RECOVERY_RATIO:g} x the engine's bare start"
+    times = [each.recovery_seconds for each in evidence.interruptions if each.recovery_seconds is not None]
+    slowest = max(times, default=0.0)
+    if len(times) < len(evidence.interruptions):
+        return Check(name, CheckResult.FAILED, "a replacement never came into service")
+    says = f"slowest {slowest:.1f} s, bare start {evidence.engine_bare_start_seconds:.1f} s"
+    if evidence.engine == "emulated":
+        return Check(name, CheckResult.NOT_JUDGED, f"an emulated engine's start is made up ({says})")
+    problems = (
+        [f"a recovery took {slowest:.1f} s, the limit is {limit:.1f} s ({says})"] if slowest > limit else []
+    )
+    return _check(name, problems, f"{says}: {slowest / evidence.engine_bare_start_seconds:.2f} x")
+
+
+def _capacity(interruptions: Sequence[Interruption]) -> Check:
+    problems = [
+        f"the fleet was still short of a node when the watching of {each.instance_id} ended"
+        for each in interruptions
+        if not each.capacity_restored
+    ]
+    longest = max((each.capacity_gap_seconds or 0.0 for each in interruptions), default=0.0)
+    return _check("the fleet is whole again", problems, f"the longest capacity gap was {longest:.1f} s")
