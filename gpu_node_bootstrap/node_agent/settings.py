@@ -1,0 +1,149 @@
+"""The agent's settings, read once at start from the environment that systemd gives it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Callable, TypeVar
+
+from .errors import SettingsError
+
+PREFIX = "SPOT_FAILOVER_"
+DEFAULT_SOCKET = "/run/spot-failover/agent.sock"
+DEFAULT_IMDS = "http://169.254.169.254"
+
+T = TypeVar("T")
+
+
+class EngineKind(str, Enum):
+    """How the engine runs."""
+
+    CONTAINER = "container"
+    PROCESS = "process"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the agent is told. Durations are seconds."""
+
+    fleet: str
+    region: str
+    asg_name: str
+    lifecycle_hook: str
+    """Empty: there is no hook to complete."""
+    engine: EngineKind
+    image: str
+    model: str
+    served_model_name: str
+    engine_args: tuple[str, ...]
+    """Further arguments of `vllm serve`; container only."""
+    engine_command: tuple[str, ...]
+    """The engine's whole command line; process only."""
+    engine_host: str
+    """Where the agent reaches the engine."""
+    engine_port: int
+    health_host: str
+    health_port: int
+    socket: str
+    imds_endpoint: str
+    settle_seconds: float
+    """A drain keeps an idle engine serving this long: two health checks of 5 s each and a margin."""
+    deadline_margin_seconds: float
+    """The engine is killed this long before the deadline."""
+    start_limit_seconds: float
+    """An engine that is not ready after this long has failed."""
+    signal_drain_seconds: float
+    """A drain asked for by SIGTERM or by hand may take this long; below the unit's TimeoutStopSec."""
+    container_cache: str
+    """A host directory kept for model weights and compile caches; container only."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings. Raises SettingsError that names what is missing or makes no sense."""
+        read = _Reader(environment)
+        engine = read.parsed("ENGINE", _engine_kind, "container")
+        process = engine is EngineKind.PROCESS
+        required_by_container = "" if process else None
+        return cls(
+            fleet=read.text("FLEET"),
+            region=read.text("REGION"),
+            asg_name=read.text("ASG_NAME"),
+            lifecycle_hook=read.text("LIFECYCLE_HOOK", ""),
+            engine=engine,
+            image=read.text("IMAGE", required_by_container),
+            model=read.text("MODEL", required_by_container),
+            served_model_name=read.text("SERVED_MODEL_NAME"),
+            engine_args=read.parsed("ENGINE_ARGS", _strings, "[]"),
+            engine_command=read.parsed("ENGINE_COMMAND", _command) if process else (),
+            engine_host=read.text("ENGINE_HOST", "127.0.0.1"),
+            engine_port=read.parsed("ENGINE_PORT", _port, "8000"),
+            health_host=read.text("HEALTH_HOST", "0.0.0.0"),  # noqa: S104 - the load balancer asks from outside
+            health_port=read.parsed("HEALTH_PORT", _port, "8081"),
+            socket=read.text("SOCKET", DEFAULT_SOCKET),
+            imds_endpoint=read.text("IMDS_ENDPOINT", DEFAULT_IMDS).rstrip("/"),
+            settle_seconds=read.parsed("SETTLE_SECONDS", _seconds, "15"),
+            deadline_margin_seconds=read.parsed("DEADLINE_MARGIN_SECONDS", _seconds, "8"),
+            start_limit_seconds=read.parsed("START_LIMIT_SECONDS", _seconds, "1800"),
+            signal_drain_seconds=read.parsed("SIGNAL_DRAIN_SECONDS", _seconds, "110"),
+            container_cache=read.text("CONTAINER_CACHE", "/var/lib/spot-failover/cache"),
+        )
+
+
+def socket_path(environment: Mapping[str, str]) -> str:
+    """Return where the agent's socket is: all that the commands beside `run` need to know."""
+    return environment.get(PREFIX + "SOCKET", DEFAULT_SOCKET)
+
+
+class _Reader:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._environment.get(PREFIX + name, default)
+        if value is None or (value == "" and default is None):
+            raise SettingsError(f"{PREFIX}{name} is missing")
+        return value
+
+    def parsed(self, name: str, parse: Callable[[str], T], default: str | None = None) -> T:
+        value = self.text(name, default)
+        try:
+            return parse(value)
+        except ValueError as err:
+            raise SettingsError(f"{PREFIX}{name} is {value!r}: {err}") from err
+
+
+def _engine_kind(value: str) -> EngineKind:
+    try:
+        return EngineKind(value)
+    except ValueError as err:
+        raise ValueError(f"must be one of {', '.join(kind.value for kind in EngineKind)}") from err
+
+
+def _strings(value: str) -> tuple[str, ...]:
+    parsed = json.loads(value)
+    if not isinstance(parsed, list) or not all(isinstance(item, str) for item in parsed):
+        raise ValueError("must be a JSON list of strings")
+    return tuple(parsed)
+
+
+def _command(value: str) -> tuple[str, ...]:
+    command = _strings(value)
+    if not command:
+        raise ValueError("must name a program")
+    return command
+
+
+def _port(value: str) -> int:
+    port = int(value)
+    if not 0 < port < 65536:
+        raise ValueError("must be a port number")
+    return port
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return seconds

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Boots a node: settings, agent, unit. user_data.py puts AGENT_BUCKET, AGENT_KEY, AGENT_REGION and node_settings above.
+# Every path stands under SPOT_FAILOVER_ROOT, which is empty on a real node.
+set -euo pipefail
+
+ROOT=${SPOT_FAILOVER_ROOT:-}
+SETTINGS=$ROOT/etc/spot-failover
+HOME_OF_AGENT=$ROOT/opt/spot-failover
+UNITS=$ROOT/etc/systemd/system
+COMMANDS=$ROOT/usr/local/bin
+UNIT=spot-failover-agent.service
+
+# The instance profile's credentials can take seconds to appear after a launch.
+fetch() { # KEY FILE
+  local try
+  for try in 1 2 3 4 5 6; do
+    aws s3 cp --only-show-errors --region "$AGENT_REGION" "s3://$AGENT_BUCKET/$1" "$2" && return 0
+    echo "spot-failover: fetching s3://$AGENT_BUCKET/$1 failed (try $try of 6)" >&2
+    sleep "$try"
+  done
+  return 1
+}
+
+# FILE DESTINATION MODE: the installed copy names its own root.
+install_relocated() {
+  local text
+  text=$(< "$1")
+  printf '%s\n' "${text//@ROOT@/"$ROOT"}" > "$2"
+  chmod "$3" "$2"
+}
+
+mkdir -p "$SETTINGS" "$HOME_OF_AGENT" "$UNITS" "$COMMANDS"
+{
+  node_settings
+  printf 'SPOT_FAILOVER_SOCKET="%s"\n' "$ROOT/run/spot-failover/agent.sock"
+} > "$SETTINGS/node.env"
+chmod 0644 "$SETTINGS/node.env"
+
+fetch "$AGENT_KEY" "$HOME_OF_AGENT/agent.zip"
+rm -rf "$HOME_OF_AGENT/node_agent"
+python3 -m zipfile -e "$HOME_OF_AGENT/agent.zip" "$HOME_OF_AGENT/node_agent"
+
+install_relocated "$HOME_OF_AGENT/node_agent/system/$UNIT" "$UNITS/$UNIT" 0644
+install_relocated "$HOME_OF_AGENT/node_agent/system/spot-failover-node" "$COMMANDS/spot-failover-node" 0755
+
+systemctl daemon-reload
+systemctl enable --now "$UNIT"
