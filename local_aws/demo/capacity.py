@@ -37,7 +37,7 @@ def capacity_points(entries: Iterable[Mapping[str, Any]]) -> tuple[CapacityPoint
             healthy.discard(entry["instance_id"])
         else:
             continue
-        if not points or points[-1].ready != len(healthy):
+        if len(healthy) != (points[-1].ready if points else 0):
             points.append(CapacityPoint(at=float(entry["at"]), ready=len(healthy)))
     return tuple(points)
 
