@@ -1,0 +1,108 @@
+"""What an action is given and what it answers, and the decisions around it that need no AWS."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from spot_failover.errors import AwsCallError, RetryableAwsError
+from spot_failover.fleets import Node
+from spot_failover.incidents import Entry
+from spot_failover.messages import Settlement
+from spot_failover.notices import Notice
+from spot_failover.outcomes import OUTSIDE_INCIDENTS, Outcome, Step, disposition
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A node of ours that is going, and by when."""
+
+    node: Node
+    noticed_at: datetime
+    deadline: datetime
+
+
+@dataclass(frozen=True)
+class ActionResult:
+    """What an action did for one node, and why. `detail` holds JSON values."""
+
+    outcome: Outcome
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Acts on all departures of a batch at the given time; answers for each, by instance id, and raises nothing
+# that stops the others.
+Action = Callable[[Sequence[Departure], datetime], Mapping[str, ActionResult]]
+
+
+def earliest_notices(notices: Iterable[Notice]) -> dict[str, Notice]:
+    """Return one notice for each instance: of repeats, the one with the earliest deadline."""
+    chosen: dict[str, Notice] = {}
+    for notice in notices:
+        known = chosen.get(notice.instance_id)
+        if known is None or notice.deadline < known.deadline:
+            chosen[notice.instance_id] = notice
+    return chosen
+
+
+def triage(notice: Notice, node: Node | None, *, now: datetime) -> Departure | ActionResult:
+    """Return the departure to act on, or the result where there is nothing to do: foreign, or too late."""
+    if node is None:
+        return ActionResult(Outcome.FOREIGN)
+    if now >= notice.deadline:
+        return ActionResult(Outcome.MISSED)
+    return Departure(node, notice.noticed_at, notice.deadline)
+
+
+def failure(error: AwsCallError) -> ActionResult:
+    """Return the result of a call that failed: to be retried, or for somebody to look at."""
+    outcome = Outcome.RETRYING if isinstance(error, RetryableAwsError) else Outcome.FAILED
+    return ActionResult(outcome, {"action": error.action, "code": error.code, "error": str(error)[:300]})
+
+
+def failed_lookup(error: AwsCallError, notice: Notice, *, now: datetime) -> ActionResult:
+    """Return the result of a notice whose instance could not be looked up.
+
+    Past the deadline nobody will ever know whether it was one of ours: not dropped, but dead-lettered.
+    """
+    result = failure(error)
+    if now >= notice.deadline:
+        return ActionResult(Outcome.FAILED, {**result.detail, "missed": True})
+    return result
+
+
+def by_fleet(departures: Iterable[Departure]) -> dict[str, list[Departure]]:
+    """Return the departures of each fleet."""
+    fleets: dict[str, list[Departure]] = defaultdict(list)
+    for departure in departures:
+        fleets[departure.node.fleet].append(departure)
+    return dict(fleets)
+
+
+def settlement(result: ActionResult) -> Settlement:
+    """Return what becomes of a message with this result."""
+    detail = ", ".join(f"{key}={value}" for key, value in result.detail.items())
+    return Settlement(
+        disposition(result.outcome), f"{result.outcome}: {detail}" if detail else result.outcome
+    )
+
+
+def entry(
+    step: Step, notice: Notice, node: Node | None, result: ActionResult, *, at: datetime
+) -> Entry | None:
+    """Return the incident's entry for a result, or None where it belongs to no incident of ours."""
+    if node is None or result.outcome in OUTSIDE_INCIDENTS:
+        return None
+    return Entry(
+        incident=node.instance_id,
+        fleet=node.fleet,
+        at=at,
+        step=step,
+        outcome=result.outcome,
+        noticed_at=notice.noticed_at,
+        deadline=notice.deadline,
+        detail=result.detail,
+    )
