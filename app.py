@@ -27,7 +27,7 @@ def build(context: Mapping[str, Any] | None = None, *, outdir: str | None = None
 
 
 def main() -> int:
-    """Synthesize for the CDK command line. What the operator has to correct is one line, without a traceback."""
+    """Synthesize for the CDK command line; what the operator has to correct is one line, no traceback."""
     try:
         build().synth()
     except (ConfigError, BundleError) as err:

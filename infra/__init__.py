@@ -1,0 +1,1 @@
+"""What is deployed: the control plane, and a stack for each fleet."""

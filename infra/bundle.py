@@ -14,7 +14,7 @@ from aws_cdk import aws_lambda as lambda_
 
 LAMBDAS = Path(__file__).resolve().parent.parent / "lambdas"
 PACKAGES = ("deregister_target", "drain_node", "request_replacement", "track_incident", "spot_failover")
-_NOT_CODE = ("__pycache__", "*.pyc", ".*_cache", ".DS_Store", "tests")
+_NOT_CODE = ("__pycache__", "*.pyc", ".*_cache", ".DS_Store", "*.md")
 
 
 class BundleError(Exception):
@@ -66,13 +66,13 @@ def _install_requirements(target: Path) -> None:
 
 
 def function_code() -> lambda_.Code:
-    """Return the bundle. Its hash is that of the sources, which pin what they install, so it moves when they do."""
+    """Return the bundle; its hash is that of the sources, which pin what they install."""
     return lambda_.Code.from_asset(
         str(LAMBDAS),
         exclude=[f"**/{pattern}" for pattern in _NOT_CODE],
         asset_hash_type=AssetHashType.SOURCE,
         bundling=BundlingOptions(
-            image=DockerImage.from_registry("docker-is-never-used"),
+            image=DockerImage.from_registry("local-bundling-never-falls-back-to-docker"),
             local=PipBundling(),
         ),
     )

@@ -1,7 +1,7 @@
 """What is to be deployed, read from the CDK context and checked before anything is synthesized.
 
-`docs/configuration.md` describes every key for operators. A wrong value raises `ConfigError`, whose text is one
-sentence that says what is wrong, where, and what is allowed.
+`docs/configuration.md` describes every key for operators. A wrong value raises `ConfigError`, whose text is
+one sentence: what is wrong, where, and what is allowed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from infra.fields import ConfigError, Fields
 
-# CDK's own keys hold a colon, a slash or a dash (`aws:cdk:...`, `@aws-cdk/...`, `cli-telemetry`); ours never do.
+# The CDK's own keys hold a colon, a slash or a dash (`@aws-cdk/...`, `cli-telemetry`); ours never do.
 _OUR_KEYS = re.compile(r"[a-z0-9_]+", re.IGNORECASE)
 _FLEET_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]|[a-z]")
 _HOST_IN_CIDR = re.compile(r"(\d{1,3}\.){3}\d{1,3}/\d{1,2}")
@@ -22,10 +22,24 @@ _SUBNET = re.compile(r"subnet-[0-9a-f]{8,17}")
 _ZONE = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d[a-z]")
 _INSTANCE_TYPE = re.compile(r"(?P<family>[a-z0-9-]+)\.[a-z0-9]+")
 # x86-64 instances with whole NVIDIA GPUs: what both the machine image and the vLLM image run on.
-GPU_FAMILIES = "g4dn g5 g6 g6e g7e gr6 p4d p4de p5 p5e p5en p6-b200 p6-b300".split()
+GPU_FAMILIES = (
+    "g4dn",
+    "g5",
+    "g6",
+    "g6e",
+    "g7e",
+    "gr6",
+    "p4d",
+    "p4de",
+    "p5",
+    "p5e",
+    "p5en",
+    "p6-b200",
+    "p6-b300",
+)
 DEFAULT_INSTANCE_TYPES = ("g6e.xlarge", "g6e.2xlarge", "g6.2xlarge", "g6.4xlarge", "g5.2xlarge", "g5.4xlarge")
 DEFAULT_MODEL = "Qwen/Qwen3-8B"
-# 8 billion 16-bit weights fill 15.3 of a 24 GB GPU's 22 GiB; 8192 tokens of KV cache (1.1 GiB) fit beside them.
+# 8 billion 16-bit weights fill 15.3 of a 24 GB GPU's 22 GiB; 8192 tokens of KV cache take 1.1 more.
 DEFAULT_ENGINE_ARGS = ("--max-model-len", "8192", "--gpu-memory-utilization", "0.9")
 DEFAULT_AMI_PARAMETER = (
     "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
@@ -154,8 +168,8 @@ def _refuse_duplicates(fleets: tuple[FleetConfig, ...]) -> None:
     for index, fleet in enumerate(fleets):
         if fleet.name in first_seen:
             raise ConfigError(
-                f"fleets[{first_seen[fleet.name]}] and fleets[{index}] are both named {json.dumps(fleet.name)};"
-                " a fleet's name must be its own"
+                f"fleets[{first_seen[fleet.name]}] and fleets[{index}] are both named"
+                f" {json.dumps(fleet.name)}; allowed: each name once."
             )
         first_seen[fleet.name] = index
 

@@ -21,7 +21,7 @@ from infra.nag import acknowledge, wildcards
 from infra.names import DRAIN_DOCUMENT_NAME, FLEET_INDEX_NAME, FLEET_TAG_KEY, METRICS_NAMESPACE
 from infra.node_commands import NodeCommands
 from infra.observability import DeadLetterAlarm, log_retention
-from infra.permissions import look_up, on, on_fleets
+from infra.permissions import look_up, on, on_fleets, on_nodes_through_systems_manager
 
 # A cold start and a batch's calls take 2 to 3 s; a function that hangs must leave time to try again.
 FUNCTION_TIMEOUT = Duration.seconds(20)
@@ -140,7 +140,7 @@ class FailoverFunction(Construct):
         )
         acknowledge(
             role,
-            "Describe calls know no resource; every action with one is bound to the fleet tag, which any fleet may carry.",
+            "Describe calls know no resource; the other actions are bound to the fleet tag.",
             *wildcards(self, list(spec.permissions)),
         )
         # Statements stand above, by hand; nothing may add to them.
@@ -259,7 +259,7 @@ class Failover(Construct):
             permissions=[
                 look_up("ec2:DescribeInstances"),
                 on([commands.drain_document_arn], "ssm:SendCommand"),
-                on_fleets(instances, "ssm:SendCommand"),
+                on_nodes_through_systems_manager(instances, "ssm:SendCommand"),
                 self._record(),
             ],
             environment=self._environment(DRAIN_DOCUMENT=commands.drain_document_name),
@@ -290,9 +290,11 @@ class Failover(Construct):
             name="track_incident",
             description="Writes launches and drain results into the incidents they belong to.",
             permissions=[
-                look_up("ec2:DescribeInstances", "ssm:GetCommandInvocation"),
-                on([index], "dynamodb:Query"),
-                on([self.incidents.table_arn], "dynamodb:BatchWriteItem", "dynamodb:PutItem"),
+                look_up("autoscaling:DescribeAutoScalingGroups", "ssm:GetCommandInvocation"),
+                on([self.incidents.table_arn, index], "dynamodb:Query"),
+                # TransactWriteItems asks for the permission of each of its puts.
+                on([self.incidents.table_arn], "dynamodb:PutItem"),
+                self._record(),
             ],
             environment=self._environment(INCIDENTS_FLEET_INDEX=FLEET_INDEX_NAME),
         )

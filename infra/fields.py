@@ -97,7 +97,7 @@ class Fields:
         return values
 
     def integer(self, key: str, *, default: int, low: int, high: int) -> int:
-        """Return a whole number in a range, both ends included. `-c key=5` gives a text, which is read as a number."""
+        """Return a whole number in a range, both ends included; `-c key=5` gives it as a text."""
         value = self.raw(key, default=default)
         if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value):
             value = int(value)
@@ -142,7 +142,8 @@ class Fields:
                 close = get_close_matches(key, self._known, n=1)
                 suggestion = f'did you mean "{close[0]}"? ' if close else f"{hint}; " if hint else ""
                 raise ConfigError(
-                    f'{self._where}: unknown key "{key}"; {suggestion}allowed: {", ".join(sorted(self._known))}.'
+                    f'{self._where}: unknown key "{key}"; {suggestion}'
+                    f"allowed: {', '.join(sorted(self._known))}."
                 )
 
 

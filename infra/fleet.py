@@ -1,4 +1,4 @@
-"""A fleet: vLLM nodes on spot, behind a load balancer that asks each node's agent whether to send it requests."""
+"""A fleet: vLLM nodes on spot behind a load balancer, whose health checks each node's agent answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Fleet(Construct):
             load_balancing_algorithm_type=elbv2.TargetGroupLoadBalancingAlgorithmType.LEAST_OUTSTANDING_REQUESTS,
             # A deregistered node keeps its connections until EC2 ends it, and not the default 300 s.
             deregistration_delay=Duration.seconds(self._config.notice_seconds),
-            # Two failures of 5 s: a draining node gets no new request after 10 s, the control plane up or down.
+            # Two failures, 5 s apart: a draining node gets no new request even with the control plane down.
             health_check=elbv2.HealthCheck(
                 path=HEALTH_PATH,
                 port=str(HEALTH_PORT),
@@ -85,7 +85,7 @@ class Fleet(Construct):
         if config.access_log_bucket is None:
             acknowledge(
                 balancer,
-                "Access logs go to a bucket of the operator's where the configuration names one (access_log_bucket).",
+                "Access logs need a bucket, which the operator can name in the configuration.",
                 "ELB2",
             )
         else:
@@ -152,7 +152,7 @@ class Fleet(Construct):
             agent_bucket=agent.s3_bucket_name,
             agent_key=agent.s3_object_key,
         )
-        return ec2.LaunchTemplate(
+        template = ec2.LaunchTemplate(
             self,
             "LaunchTemplate",
             # Resolved at deploy and not at launch: a replacement is the same as the node it replaces.
@@ -180,10 +180,13 @@ class Fleet(Construct):
                 )
             ],
         )
+        Tags.of(template).add("Name", group_name(self._config.name))
+        return template
 
     def _group(self) -> autoscaling.CfnAutoScalingGroup:
         config = self._config
         name = group_name(config.name)
+        subnets = self._network.node_subnets
         group = autoscaling.CfnAutoScalingGroup(
             self,
             "Group",
@@ -191,7 +194,7 @@ class Fleet(Construct):
             min_size=str(config.min_nodes),
             max_size=str(config.max_nodes),
             desired_capacity=str(config.nodes),
-            vpc_zone_identifier=[subnet.subnet_id for subnet in self._network.node_subnets],
+            vpc_zone_identifier=[subnet.subnet_id for subnet in subnets],
             target_group_arns=[self.target_group.target_group_arn],
             mixed_instances_policy=self._mixed_instances(),
             # One owner of replacements: request_replacement.
@@ -204,7 +207,7 @@ class Fleet(Construct):
             instance_maintenance_policy=autoscaling.CfnAutoScalingGroup.InstanceMaintenancePolicyProperty(
                 min_healthy_percentage=100, max_healthy_percentage=200
             ),
-            # Inline, for hooks added as resources of their own come after the first instances (aws/aws-cdk#16356).
+            # Inline: a hook that is a resource of its own misses the first instances (aws/aws-cdk#16356).
             lifecycle_hook_specification_list=[
                 autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty(
                     lifecycle_hook_name=LAUNCH_HOOK_NAME,
@@ -222,7 +225,7 @@ class Fleet(Construct):
         )
         acknowledge(
             group,
-            "Scaling events reach track_incident through EventBridge; a topic that nobody reads would add nothing.",
+            "Scaling events reach track_incident through EventBridge; a topic would add nothing.",
             "AS3",
         )
         acknowledge(
@@ -230,8 +233,8 @@ class Fleet(Construct):
             "The rule cannot follow the reference to the launch template, whose only volume is encrypted.",
             "EC26",
         )
-        # Nodes must not come up before the listener that makes their target group checkable.
-        group.node.add_dependency(self.load_balancer)
+        # The first nodes need their way out, to fetch the agent, and a listener, to be checked at all.
+        group.node.add_dependency(self.load_balancer, *(s.internet_connectivity_established for s in subnets))
         return group
 
     def _mixed_instances(self) -> autoscaling.CfnAutoScalingGroup.MixedInstancesPolicyProperty:

@@ -16,7 +16,7 @@ def check(app: App) -> None:
 
 
 def acknowledge(construct: IConstruct, reason: str, *findings: str) -> None:
-    """Accept findings (`AS3`, `IAM5[...]`) on a construct and below it, for a reason that holds for each of them."""
+    """Accept findings (`AS3`, `IAM5[...]`) on a construct and below it, for a reason that holds for each."""
     Validations.of(construct).acknowledge(
         *(Acknowledgment(id=f"AwsSolutions-{finding}", reason=reason) for finding in findings)
     )

@@ -37,7 +37,7 @@ class FleetNetwork(Construct):
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(vpc.cidr),
             nat_gateways=1,
-            # The rule that empties the default security group needs a function of the CDK's; nothing uses that group.
+            # Emptying the default security group takes a function of the CDK's; nothing uses that group.
             restrict_default_security_group=False,
             subnet_configuration=[
                 ec2.SubnetConfiguration(
@@ -47,7 +47,7 @@ class FleetNetwork(Construct):
             ],
             **zones,
         )
-        # The agent's code and container layers come from S3: not through the NAT gateway, which bills each byte.
+        # What comes from S3, such as layers of an image in ECR, need not be billed by the NAT gateway.
         created.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
         log_group = logs.LogGroup(
             self,

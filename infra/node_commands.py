@@ -13,7 +13,7 @@ from infra.names import DRAIN_DOCUMENT_NAME
 _ENTRY = r"i-[0-9a-f]{8,17}@\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z"
 # Instance ids and UTC times: nothing in it can end the shell's quotes. 50 is SendCommand's own limit.
 DEADLINES_PATTERN = f"^{_ENTRY}(,{_ENTRY}){{0,49}}$"
-# The agent's command is not on a node that joined without our user data: say so, instead of the shell's "not found".
+# A node that joined without our user data may lack the agent: say so, better than the shell would.
 _DRAIN_SCRIPT = [
     "command -v spot-failover-node > /dev/null || {"
     " echo 'spot-failover-node is not installed on this node: it cannot be drained' >&2; exit 127; }",
@@ -22,7 +22,7 @@ _DRAIN_SCRIPT = [
 
 
 def drain_document(notice_seconds: int) -> dict[str, Any]:
-    """Return the document's content; a drain ends by its own deadline, and Run Command's limit stands behind that."""
+    """Return the document's content. A drain ends by its own deadline; Run Command's limit is the net."""
     return {
         "schemaVersion": "2.2",
         "description": "Drain a vLLM node: refuse readiness, let running requests finish, stop the engine.",

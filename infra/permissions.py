@@ -1,4 +1,4 @@
-"""Policy statements, written by hand: describes may take `*`, everything else is bound to the fleet tag or an ARN."""
+"""Policy statements by hand: describes may take `*`, all else is bound to the fleet tag or an ARN."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from aws_cdk import aws_iam as iam
 
 from infra.names import FLEET_TAG_KEY
-
-# The key must be there; its value is the fleet's name, and any fleet's will do.
-_TAGGED_AS_A_FLEET = {"Null": {f"aws:ResourceTag/{FLEET_TAG_KEY}": "false"}}
 
 
 def look_up(*actions: str) -> iam.PolicyStatement:
@@ -24,6 +21,19 @@ def on(resources: Sequence[str], *actions: str) -> iam.PolicyStatement:
 
 def on_fleets(resource_pattern: str, *actions: str) -> iam.PolicyStatement:
     """Allow actions on every resource of a kind that carries the fleet tag, ours or somebody else's."""
-    return iam.PolicyStatement(
-        actions=list(actions), resources=[resource_pattern], conditions=_TAGGED_AS_A_FLEET
-    )
+    return _on_tagged("aws:ResourceTag", resource_pattern, *actions)
+
+
+def on_nodes_through_systems_manager(resource_pattern: str, *actions: str) -> iam.PolicyStatement:
+    """Allow Systems Manager's actions on every instance that carries the fleet tag.
+
+    By Systems Manager's own condition key: its guide binds Run Command to tags with that one, and asks for
+    more conditions where SendCommand is bound by a global key (user guide, "Setting up Run Command").
+    """
+    return _on_tagged("ssm:resourceTag", resource_pattern, *actions)
+
+
+def _on_tagged(condition_key: str, resource_pattern: str, *actions: str) -> iam.PolicyStatement:
+    # The tag must be there; its value is the fleet's name, and any fleet's will do.
+    tagged = {"Null": {f"{condition_key}/{FLEET_TAG_KEY}": "false"}}
+    return iam.PolicyStatement(actions=list(actions), resources=[resource_pattern], conditions=tagged)

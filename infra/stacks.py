@@ -19,7 +19,7 @@ class ControlPlaneStack(Stack):
         super().__init__(
             scope,
             "SpotFailoverControlPlane",
-            description="Spot Failover: deregisters, drains and replaces vLLM nodes when EC2 takes them away.",
+            description="Spot Failover: drains and replaces the vLLM nodes that EC2 Spot takes away.",
         )
         commands = NodeCommands(self, "NodeCommands", notice_seconds=config.notice_seconds)
         failover = Failover(self, "Failover", config=config, commands=commands)
