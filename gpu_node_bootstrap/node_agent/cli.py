@@ -1,0 +1,68 @@
+"""The command line on the node: `spot-failover-node run|drain|status`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from .agent import Agent
+from .control import ask
+from .deadlines import parse_deadlines
+from .env_file import effective_environment
+from .errors import AgentError
+from .log import Log
+from .settings import Settings, socket_path
+
+AGENT_COMES_WITHIN_SECONDS = 5.0
+"""A command can meet the agent between two of its lives."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0 done, 1 failed, 2 misused."""
+    parsed = _parser().parse_args(arguments)
+    environment = effective_environment(os.environ)
+    try:
+        if parsed.command == "run":
+            return _run(Settings.from_environment(environment))
+        if parsed.command == "drain":
+            return _drain(socket_path(environment), parsed.deadlines)
+        return _status(socket_path(environment))
+    except (AgentError, OSError) as err:
+        print(f"spot-failover-node: {err}", file=sys.stderr)
+        return 1
+
+
+def _run(settings: Settings) -> int:
+    return Agent(settings, log=Log(fleet=settings.fleet)).run()
+
+
+def _drain(socket: str, deadlines: str | None) -> int:
+    request: dict[str, object] = {"do": "drain"}
+    if deadlines is not None:
+        parse_deadlines(deadlines)
+        request["deadlines"] = deadlines
+    answer = ask(socket, request, connect_seconds=AGENT_COMES_WITHIN_SECONDS)
+    print(json.dumps(answer["outcome"]))
+    return 0
+
+
+def _status(socket: str) -> int:
+    print(json.dumps(ask(socket, {"do": "status"}, connect_seconds=0)["status"], indent=2))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spot-failover-node", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="run the engine and serve until told to end; systemd does this")
+    drain = commands.add_parser("drain", help="drain, or join the drain that runs; print its outcome as JSON")
+    drain.add_argument(
+        "--deadlines",
+        metavar="INSTANCE@TIME,...",
+        help="deadlines in UTC, this node's among them; without it the drain takes as long as systemd allows",
+    )
+    commands.add_parser("status", help="print what /status shows")
+    return parser

@@ -1,0 +1,170 @@
+"""The engine as the official vLLM container, over the docker command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+
+from .engine import Engine
+from .errors import EngineError
+from .log import Log
+from .settings import EngineKind, Settings
+
+CONTAINER_NAME = "spot-failover-engine"
+# Long enough for what a node accepted; the agent asks an engine to end only when it is idle.
+SHUTDOWN_TIMEOUT_SECONDS = 60
+CALL_SECONDS = 2.0
+_POLL_SECONDS = 0.05
+
+
+class ContainerEngine(Engine):
+    """Runs one container. Killing it ends its process namespace, and with that every core of the engine."""
+
+    kind = EngineKind.CONTAINER
+
+    def __init__(self, run_arguments: Sequence[str], *, log: Log, name: str = CONTAINER_NAME) -> None:
+        self._run_arguments = list(run_arguments)
+        self._log = log
+        self._name = name
+        self._exit_status: int | None = None
+        self._init_pid: int | None = None
+        self._killed = threading.Event()
+        self._client: subprocess.Popen[str] | None = None
+        self._client_lock = threading.Lock()
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, log: Log) -> ContainerEngine:
+        """Return the engine that the settings describe."""
+        return cls(run_arguments(settings), log=log)
+
+    def start(self) -> None:
+        """Remove what an agent that died left behind, then pull, create and start the container."""
+        threading.Thread(target=self._live, name="container", daemon=True).start()
+
+    def exit_status(self) -> int | None:
+        """Return the container's status, or that of `docker run` when there never was one."""
+        return self._exit_status
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the container's init, which passes it to the API server alone."""
+        self._docker("kill", "--signal", "TERM", self._name)
+
+    def kill(self) -> None:
+        """Stop a pull or start under way, kill the container and remove it."""
+        self._killed.set()
+        with self._client_lock, contextlib.suppress(OSError):
+            if self._client is not None:
+                self._client.kill()
+        self._docker("kill", "--signal", "KILL", self._name)
+        if self._init_alive() and self._init_pid is not None:
+            # A docker daemon that hangs does not save its containers.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._init_pid, signal.SIGKILL)
+        self._docker("rm", "--force", self._name)
+        ends_at = time.monotonic() + 1
+        while self._init_alive():
+            if time.monotonic() > ends_at:
+                raise EngineError(f"the container's process {self._init_pid} outlived SIGKILL")
+            time.sleep(_POLL_SECONDS)
+        if self._exit_status is None:
+            self._exit_status = 128 + signal.SIGKILL
+
+    def describe(self) -> dict[str, object]:
+        """Return the container's name and the process id of its init on the host."""
+        return {"container": self._name, "pid": self._init_pid}
+
+    def _live(self) -> None:
+        self._docker("rm", "--force", self._name)
+        status, _ = self._attended("run", "--detach", "--name", self._name, *self._run_arguments)
+        if status != 0 or self._killed.is_set():
+            self._exit_status = status or 128 + signal.SIGKILL
+            return
+        pid = self._docker("inspect", "--format", "{{.State.Pid}}", self._name).strip()
+        self._init_pid = int(pid) if pid.isdigit() and int(pid) > 0 else None
+        while not self._killed.is_set():
+            status, output = self._attended("wait", self._name)
+            if status == 0 and output.strip().isdigit():
+                self._exit_status = int(output.strip())
+                return
+            # A daemon that restarts breaks the wait; the container's own process says whether it lives.
+            if not self._init_alive():
+                self._exit_status = status or 1
+                return
+            time.sleep(1)
+
+    def _attended(self, *arguments: str) -> tuple[int, str]:
+        """Run docker for as long as it takes, unless `kill` ends it."""
+        with self._client_lock:
+            if self._killed.is_set():
+                return 128 + signal.SIGKILL, ""
+            try:
+                client = subprocess.Popen(
+                    ["docker", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+                )
+            except OSError as err:
+                self._log.error("docker_missing", error=str(err))
+                return 127, ""
+            self._client = client
+        output, _ = client.communicate()
+        return client.returncode, output or ""
+
+    def _docker(self, *arguments: str) -> str:
+        """Run a docker command that must be quick. What goes wrong is logged: a kill goes on regardless."""
+        try:
+            done = subprocess.run(
+                ["docker", *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=CALL_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as err:
+            self._log.warning("docker_call_failed", command=arguments[0], error=str(err))
+            return ""
+        if done.returncode != 0 and "No such container" not in done.stderr:
+            self._log.warning("docker_call_failed", command=arguments[0], error=done.stderr.strip())
+        return done.stdout
+
+    def _init_alive(self) -> bool:
+        return self._init_pid is not None and os.path.exists(f"/proc/{self._init_pid}")
+
+
+def run_arguments(settings: Settings) -> list[str]:
+    """Return what follows `docker run --detach --name NAME`."""
+    port = str(settings.engine_port)
+    container = [
+        # Reaps what the engine leaves inside, and passes SIGTERM on.
+        "--init",
+        "--gpus",
+        "all",
+        # Tensor parallelism shares memory between processes; docker's default of 64 MiB is too little for it.
+        "--shm-size",
+        "8g",
+        "--publish",
+        f"{port}:{port}",
+        "--volume",
+        f"{settings.container_cache}:/root/.cache",
+        # The agent alone decides whether an engine starts again.
+        "--restart",
+        "no",
+        "--stop-timeout",
+        str(SHUTDOWN_TIMEOUT_SECONDS),
+        "--log-driver",
+        "journald",
+        "--log-opt",
+        f"tag={CONTAINER_NAME}",
+        # The image's own entry point has changed between releases.
+        "--entrypoint",
+        "vllm",
+        settings.image,
+    ]
+    engine = ["serve", settings.model, "--served-model-name", settings.served_model_name]
+    engine += ["--host", "0.0.0.0", "--port", port]  # noqa: S104 - inside the container
+    engine += ["--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS)]
+    return [*container, *engine, *settings.engine_args]
