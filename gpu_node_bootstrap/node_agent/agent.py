@@ -12,7 +12,8 @@ from .control import ControlServer
 from .deadlines import own_deadline
 from .drain import DrainOutcome, Trigger
 from .drainer import Drainer
-from .engine import Engine, make_engine
+from .engine import Engine
+from .engine_choice import make_engine
 from .errors import ControlError, EngineError
 from .health_server import HealthServer
 from .hook import HookCompleter

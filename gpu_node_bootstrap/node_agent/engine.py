@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from .log import Log
-from .settings import EngineKind, Settings
-from .state import assert_never
+from .settings import EngineKind
 
 
 class Engine(ABC):
-    """One vLLM engine. `terminate` and `kill` may be called from any thread, in any state, any number of times."""
+    """One vLLM engine. Any thread may call `terminate` and `kill`, in any state, any number of times."""
 
     kind: EngineKind
 
@@ -40,15 +38,3 @@ class Engine(ABC):
     @abstractmethod
     def describe(self) -> dict[str, object]:
         """Return what an operator needs to find the engine: process ids or the container's name."""
-
-
-def make_engine(settings: Settings, log: Log) -> Engine:
-    """Return the engine that the settings name, not yet started."""
-    from .container_engine import ContainerEngine  # noqa: PLC0415 - it needs this module's class
-    from .process_engine import ProcessEngine  # noqa: PLC0415
-
-    if settings.engine is EngineKind.PROCESS:
-        return ProcessEngine(settings.engine_command, log=log)
-    if settings.engine is EngineKind.CONTAINER:
-        return ContainerEngine.from_settings(settings, log=log)
-    assert_never(settings.engine)

@@ -74,7 +74,7 @@ class ProcessEngine(Engine):
 
 
 def group_members(group: int) -> list[int]:
-    """Return the living processes of a session's first process group; dead ones not yet reaped do not count."""
+    """Return the living processes of a session's first process group; unreaped dead ones do not count."""
     return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _is_member(pid, group)]
 
 

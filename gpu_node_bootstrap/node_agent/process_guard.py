@@ -1,8 +1,8 @@
 """Runs a command and ends it with the process that asked for it: `python process_guard.py COMMAND...`.
 
-The asking process holds the other end of standard input. When that end closes, however the process died, the
-guard kills its whole process group, which the command and all its children are in. SIGTERM is passed on to the
-command alone. Ends with the command's status, or 128 and the signal's number.
+The asking process holds the other end of standard input. When that end closes, however the process died,
+the guard kills its whole process group, which the command and all its children are in. SIGTERM is passed on
+to the command alone. Ends with the command's status, or 128 and the signal's number.
 """
 
 import os

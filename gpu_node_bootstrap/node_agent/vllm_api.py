@@ -41,7 +41,7 @@ class EngineApi:
         self._model = served_model_name
 
     def completes(self) -> bool:
-        """Return whether the engine answers a one-token completion; /health would only say that it is alive."""
+        """Return whether the engine answers a one-token completion; /health only says that it is alive."""
         request = {"model": self._model, "prompt": "a", "max_tokens": 1, "temperature": 0}
         try:
             answer = fetch(
