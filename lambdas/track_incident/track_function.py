@@ -111,7 +111,7 @@ class TrackFunction:
             return Finding(step_of(event), failure(error))
 
     def _write(self, findings: dict[str, Finding]) -> dict[str, Finding]:
-        """Write what is not recorded yet. Here the record is the work: if it fails, the messages come back."""
+        """Write what is not recorded yet. The record is the work here: without it, messages come back."""
         pending = {key: one for key, one in findings.items() if one.entry and not one.recorded}
         try:
             self._table.write(one.entry for one in pending.values() if one.entry)
