@@ -8,15 +8,16 @@ from typing import Any
 
 from aws_cdk import App
 
+from gpu_node_bootstrap.user_data import UserDataError
 from infra import nag
 from infra.bundle import BundleError
-from infra.config import app_config
+from infra.context import app_config
 from infra.fields import ConfigError
 from infra.stacks import ControlPlaneStack, FleetStack
 
 
 def build(context: Mapping[str, Any] | None = None, *, outdir: str | None = None) -> App:
-    """Return the app with its stacks; raises `ConfigError` and `BundleError`."""
+    """Return the app with its stacks; raises ConfigError, BundleError and UserDataError."""
     app = App(context=context, outdir=outdir, analytics_reporting=False)
     config = app_config(app.node.get_all_context())
     ControlPlaneStack(app, config=config.control_plane)
@@ -30,7 +31,7 @@ def main() -> int:
     """Synthesize for the CDK command line; what the operator has to correct is one line, no traceback."""
     try:
         build().synth()
-    except (ConfigError, BundleError) as err:
+    except (ConfigError, BundleError, UserDataError) as err:
         print(f"spot-failover: {err}", file=sys.stderr)
         return 1
     return 0

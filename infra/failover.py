@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from aws_cdk import ArnFormat, Duration, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.bundle import function_code
 from infra.config import ControlPlaneConfig
-from infra.nag import acknowledge, wildcards
+from infra.function import FailoverFunction, FunctionSpec
 from infra.names import DRAIN_DOCUMENT_NAME, FLEET_INDEX_NAME, FLEET_TAG_KEY, METRICS_NAMESPACE
 from infra.node_commands import NodeCommands
-from infra.observability import DeadLetterAlarm, log_retention
 from infra.permissions import look_up, on, on_fleets, on_nodes_through_systems_manager
-
-# A cold start and a batch's calls take 2 to 3 s; a function that hangs must leave time to try again.
-FUNCTION_TIMEOUT = Duration.seconds(20)
-# Lambda wants at least the function's timeout; no longer, for a crashed function's messages wait for it.
-VISIBILITY_TIMEOUT = Duration.seconds(24)
-# The net below the function's own rule, which gives a message up when its deadline has passed.
-MAX_RECEIVES = 20
 
 INTERRUPTION_NOTICE = events.EventPattern(
     source=["aws.ec2"], detail_type=["EC2 Spot Instance Interruption Warning"]
@@ -45,126 +31,6 @@ DRAIN_RESULT = events.EventPattern(
         "status": ["Success", "Failed", "TimedOut", "Cancelled"],
     },
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FunctionSpec:
-    """What tells one function from another."""
-
-    name: str
-    description: str
-    permissions: Sequence[iam.PolicyStatement]
-    environment: dict[str, str]
-
-
-class FailoverFunction(Construct):
-    """A function behind its queue: own role, log group, dead-letter queue and alarm."""
-
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        spec: FunctionSpec,
-        code: lambda_.Code,
-        config: ControlPlaneConfig,
-    ) -> None:
-        super().__init__(scope, construct_id)
-        self.dead_letters = _queue(self, "DeadLetters", f"spot-failover-{spec.name}-dead-letters", days=14)
-        self.queue = _queue(
-            self,
-            "Queue",
-            f"spot-failover-{spec.name}",
-            days=1,
-            dead_letters=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVES),
-        )
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            log_group_name=f"/spot-failover/{spec.name}",
-            retention=log_retention(config.log_retention_days),
-            removal_policy=RemovalPolicy.DESTROY,
-        )
-        role = self._role(spec, log_group)
-        self.function = lambda_.Function(
-            self,
-            "Function",
-            function_name=f"spot-failover-{spec.name}",
-            description=spec.description,
-            runtime=lambda_.Runtime.PYTHON_3_14,
-            architecture=lambda_.Architecture.ARM_64,
-            handler=f"{spec.name}.handler.handler",
-            code=code,
-            role=role,
-            log_group=log_group,
-            timeout=FUNCTION_TIMEOUT,
-            # CPU comes with memory, and a cold start is CPU.
-            memory_size=1024,
-            environment={
-                "QUEUE_URL": self.queue.queue_url,
-                "DEAD_LETTER_QUEUE_URL": self.dead_letters.queue_url,
-                "POWERTOOLS_SERVICE_NAME": spec.name,
-                **spec.environment,
-            },
-        )
-        lambda_.EventSourceMapping(
-            self,
-            "Source",
-            target=self.function,
-            event_source_arn=self.queue.queue_arn,
-            batch_size=10,
-            report_batch_item_failures=True,
-        )
-        DeadLetterAlarm(
-            self, "Alarm", function=spec.name, queue=self.dead_letters, topic_arn=config.alarm_topic_arn
-        )
-
-    def _role(self, spec: FunctionSpec, log_group: logs.ILogGroup) -> iam.IRole:
-        statements = [
-            on([log_group.log_group_arn], "logs:CreateLogStream", "logs:PutLogEvents"),
-            on(
-                [self.queue.queue_arn],
-                "sqs:ReceiveMessage",
-                "sqs:DeleteMessage",
-                "sqs:GetQueueAttributes",
-                "sqs:ChangeMessageVisibility",
-            ),
-            on([self.dead_letters.queue_arn], "sqs:SendMessage"),
-            *spec.permissions,
-        ]
-        role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            inline_policies={spec.name: iam.PolicyDocument(statements=statements)},
-        )
-        acknowledge(
-            role,
-            "Describe calls know no resource; the other actions are bound to the fleet tag.",
-            *wildcards(self, list(spec.permissions)),
-        )
-        # Statements stand above, by hand; nothing may add to them.
-        return role.without_policy_updates()
-
-
-def _queue(
-    scope: Construct,
-    construct_id: str,
-    name: str,
-    *,
-    days: int,
-    dead_letters: sqs.DeadLetterQueue | None = None,
-) -> sqs.Queue:
-    return sqs.Queue(
-        scope,
-        construct_id,
-        queue_name=name,
-        encryption=sqs.QueueEncryption.SQS_MANAGED,
-        enforce_ssl=True,
-        retention_period=Duration.days(days),
-        visibility_timeout=VISIBILITY_TIMEOUT,
-        dead_letter_queue=dead_letters,
-    )
 
 
 class Failover(Construct):

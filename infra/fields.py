@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+_ONE_LINE = re.compile(r"[^\x00-\x1f\x7f]+")
+
 
 class ConfigError(Exception):
     """The configuration cannot be deployed; the text is one sentence for the operator."""
@@ -19,7 +21,7 @@ class Fields:
 
     def __init__(self, value: Any, *, where: str, known: set[str] | None = None) -> None:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} must be an object with keys, not {json.dumps(value)}.")
+            raise ConfigError(f"{where} is {shown(value)}; allowed: an object with keys.")
         self._values = value
         self._where = where
         self._known: set[str] = known if known is not None else set()
@@ -30,7 +32,7 @@ class Fields:
 
     def wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
         """Return the error for a value that is not allowed."""
-        return ConfigError(f"{self._where}: {key} is {_shown(value)}; allowed: {allowed}.")
+        return ConfigError(f"{self._where}: {key} is {shown(value)}; allowed: {allowed}.")
 
     def has(self, key: str) -> bool:
         """Tell whether the key was given."""
@@ -48,16 +50,16 @@ class Fields:
     def text(
         self, key: str, *, default: str | None = None, pattern: re.Pattern[str] | None = None, shape: str = ""
     ) -> str:
-        """Return a text that is not empty; without a default the key is required."""
-        allowed = shape or "a text that is not empty"
+        """Return a text on one line; without a default the key is required."""
+        allowed = shape or "a text on one line"
         if not self.has(key):
             if default is None:
                 raise ConfigError(f"{self._where}: {key} is missing; allowed: {allowed}.")
             return default
         value = self._values[key]
-        if not isinstance(value, str) or not value.strip() or (pattern and not pattern.fullmatch(value)):
+        if not _is_text(value, pattern):
             raise self.wrong(key, value, allowed)
-        return value
+        return str(value)
 
     def optional_text(self, key: str, *, pattern: re.Pattern[str], shape: str) -> str | None:
         """Return a text, or None where the key is absent."""
@@ -79,11 +81,11 @@ class Fields:
     ) -> tuple[str, ...]:
         """Return a list of texts."""
         value = self.raw(key, default=list(default))
-        allowed = f"a list of {shape or 'texts'}, {most} at most"
+        allowed = f"a list of {shape or 'texts on one line'}, {most} at most"
         if not isinstance(value, list) or len(value) > most:
             raise self.wrong(key, value, allowed)
         for item in value:
-            if not isinstance(item, str) or (pattern and not pattern.fullmatch(item)):
+            if not _is_text(item, pattern):
                 raise self.wrong(key, item, allowed)
         return tuple(value)
 
@@ -142,9 +144,13 @@ class Fields:
                 close = get_close_matches(key, self._known, n=1)
                 suggestion = f'did you mean "{close[0]}"? ' if close else f"{hint}; " if hint else ""
                 raise ConfigError(
-                    f'{self._where}: unknown key "{key}"; {suggestion}'
+                    f"{self._where}: unknown key {json.dumps(key)}; {suggestion}"
                     f"allowed: {', '.join(sorted(self._known))}."
                 )
+
+
+def _is_text(value: Any, pattern: re.Pattern[str] | None) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and bool((pattern or _ONE_LINE).fullmatch(value))
 
 
 def _network(value: Any) -> ipaddress.IPv4Network | None:
@@ -154,6 +160,7 @@ def _network(value: Any) -> ipaddress.IPv4Network | None:
         return None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as the operator wrote it, cut where it is long."""
     text = json.dumps(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -71,8 +71,10 @@ class FleetNetwork(Construct):
             self, "Vpc", vpc_id=vpc.vpc_id, availability_zones=list(vpc.availability_zones)
         )
         self.node_subnets = self._subnets("Nodes", vpc.node_subnet_ids, vpc.availability_zones)
-        self.load_balancer_subnets = self._subnets(
-            "LoadBalancer", vpc.load_balancer_subnet_ids, vpc.availability_zones
+        self.load_balancer_subnets = (
+            self._subnets("LoadBalancer", vpc.load_balancer_subnet_ids, vpc.availability_zones)
+            if vpc.load_balancer_subnet_ids
+            else self.node_subnets
         )
 
     def _subnets(self, prefix: str, ids: tuple[str, ...], zones: tuple[str, ...]) -> list[ec2.ISubnet]:

@@ -1,0 +1,175 @@
+"""Reads one fleet of the configuration, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from infra.config import ControlPlaneConfig, ExistingVpc, FleetConfig, LoadBalancerConfig, NewVpc
+from infra.fields import Fields
+
+_FLEET_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]|[a-z]")
+_SUBNET = re.compile(r"subnet-[0-9a-f]{8,17}")
+_ZONE = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d[a-z]")
+_INSTANCE_TYPE = re.compile(r"(?P<family>[a-z0-9-]+)\.[a-z0-9]+")
+# x86-64 instances with whole NVIDIA GPUs: what both the machine image and the vLLM image run on.
+GPU_FAMILIES = (
+    "g4dn",
+    "g5",
+    "g6",
+    "g6e",
+    "g7e",
+    "gr6",
+    "p4d",
+    "p4de",
+    "p5",
+    "p5e",
+    "p5en",
+    "p6-b200",
+    "p6-b300",
+)
+DEFAULT_INSTANCE_TYPES = ("g6e.xlarge", "g6e.2xlarge", "g6.2xlarge", "g6.4xlarge", "g5.2xlarge", "g5.4xlarge")
+DEFAULT_MODEL = "Qwen/Qwen3-8B"
+# 8 billion 16-bit weights fill 15.3 of a 24 GB GPU's 22 GiB; 8192 tokens of KV cache take 1.1 more.
+DEFAULT_ENGINE_ARGS = ("--max-model-len", "8192", "--gpu-memory-utilization", "0.9")
+# The agent sets these, or talks to the engine as if they were unset.
+NODE_AGENTS_ARGUMENTS = (
+    *("--host", "--port", "--uds", "--model", "--served-model-name", "--shutdown-timeout"),
+    *("--api-key", "--ssl-keyfile", "--ssl-certfile", "--root-path"),
+)
+DEFAULT_AMI_PARAMETER = (
+    "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
+)
+_ANYWHERE = "0.0.0.0/0"
+
+
+def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> FleetConfig:
+    """Read an entry of `fleets`; raises `ConfigError`. `where` is its place, for the error's text."""
+    fields = Fields(entry, where=where)
+    name = fields.text(
+        "name", pattern=_FLEET_NAME, shape="1 to 24 of a-z, 0-9 and dashes, beginning with a letter"
+    )
+    fields = fields.called(f"{where} ({name})")
+    model = fields.text("model", default=DEFAULT_MODEL)
+    nodes = fields.integer("nodes", default=2, low=0, high=500)
+    vpc = _vpc(fields.section("vpc"))
+    load_balancer = _load_balancer(fields.section("load_balancer"), vpc)
+    fleet = FleetConfig(
+        name=name,
+        model=model,
+        served_model_name=fields.text("served_model_name", default=model),
+        engine_args=_engine_args(fields),
+        instance_types=_instance_types(fields),
+        nodes=nodes,
+        min_nodes=fields.integer("min_nodes", default=nodes, low=0, high=nodes),
+        max_nodes=fields.integer("max_nodes", default=max(2 * nodes, 1), low=max(nodes, 1), high=1000),
+        on_demand_base=fields.integer("on_demand_base", default=0, low=0, high=nodes),
+        volume_gib=fields.integer("volume_gib", default=200, low=100, high=16384),
+        volume_throughput_mibps=fields.integer("volume_throughput_mibps", default=500, low=125, high=1000),
+        start_timeout_seconds=fields.integer("start_timeout_seconds", default=1800, low=60, high=7200),
+        notice_seconds=control_plane.notice_seconds,
+        log_retention_days=control_plane.log_retention_days,
+        ami_parameter=fields.text(
+            "ami_parameter",
+            default=DEFAULT_AMI_PARAMETER,
+            pattern=re.compile(r"/[A-Za-z0-9_./-]+"),
+            shape="the name of an SSM parameter",
+        ),
+        vpc=vpc,
+        load_balancer=load_balancer,
+    )
+    fields.nothing_else()
+    return fleet
+
+
+def _engine_args(fields: Fields) -> tuple[str, ...]:
+    arguments = fields.texts("engine_args", default=DEFAULT_ENGINE_ARGS)
+    for argument in arguments:
+        if argument.split("=", 1)[0] in NODE_AGENTS_ARGUMENTS:
+            raise fields.wrong(
+                "engine_args",
+                argument,
+                f"what the node agent does not rule: {', '.join(NODE_AGENTS_ARGUMENTS)}",
+            )
+    return arguments
+
+
+def _instance_types(fields: Fields) -> tuple[str, ...]:
+    types = fields.texts("instance_types", default=DEFAULT_INSTANCE_TYPES, most=40)
+    if not types:
+        raise fields.wrong("instance_types", types, "a list of at least one instance type")
+    for instance_type in types:
+        match = _INSTANCE_TYPE.fullmatch(instance_type)
+        if match is None or match["family"] not in GPU_FAMILIES:
+            raise fields.wrong(
+                "instance_types", instance_type, f"types of the NVIDIA GPU families {', '.join(GPU_FAMILIES)}"
+            )
+    return fields.without_repeats("instance_types", types)
+
+
+def _vpc(fields: Fields) -> NewVpc | ExistingVpc:
+    zones = fields.texts("availability_zones", pattern=_ZONE, shape='zone names like "us-east-1a"', most=6)
+    zones = fields.without_repeats("availability_zones", zones)
+    if fields.has("id"):
+        vpc_id = fields.text(
+            "id", pattern=re.compile(r"vpc-[0-9a-f]{8,17}"), shape='an id like "vpc-0abc12345678"'
+        )
+        vpc = ExistingVpc(
+            vpc_id=vpc_id,
+            availability_zones=zones,
+            node_subnet_ids=_subnets(fields, "node_subnet_ids", zones),
+            load_balancer_subnet_ids=_subnets(fields, "load_balancer_subnet_ids", zones)
+            if fields.has("load_balancer_subnet_ids")
+            else None,
+        )
+        fields.nothing_else()
+        return vpc
+    cidr = fields.cidr("cidr", default="10.60.0.0/16", shortest=16, longest=22)
+    if len(zones) == 1:
+        raise fields.wrong("availability_zones", list(zones), "two zones or more: a load balancer needs two")
+    fields.nothing_else(hint="subnets can only be named together with the VPC's id")
+    return NewVpc(cidr=cidr, availability_zones=zones)
+
+
+def _subnets(fields: Fields, key: str, zones: tuple[str, ...]) -> tuple[str, ...]:
+    subnets = fields.texts(key, pattern=_SUBNET, shape='ids like "subnet-0abc12345678"', most=6)
+    if len(zones) < 2 or len(subnets) != len(zones):
+        raise fields.wrong(
+            key, list(subnets), "one subnet for each of availability_zones, in its order, two or more"
+        )
+    return fields.without_repeats(key, subnets)
+
+
+def _load_balancer(fields: Fields, vpc: NewVpc | ExistingVpc) -> LoadBalancerConfig:
+    internet_facing = fields.boolean("internet_facing", default=False)
+    certificate_arn = fields.arn("certificate_arn", service="acm")
+    allowed = fields.cidrs("allowed_cidrs")
+    if internet_facing and certificate_arn is None:
+        raise fields.wrong(
+            "internet_facing", True, "false, or a certificate_arn beside it: prompts are not sent in clear"
+        )
+    if internet_facing and isinstance(vpc, ExistingVpc) and vpc.load_balancer_subnet_ids is None:
+        raise fields.wrong(
+            "internet_facing", True, "false, or public subnets as vpc.load_balancer_subnet_ids"
+        )
+    if not allowed and (internet_facing or isinstance(vpc, ExistingVpc)):
+        raise fields.wrong(
+            "allowed_cidrs", [], "at least one range, in an existing VPC or when internet_facing"
+        )
+    if _ANYWHERE in allowed:
+        raise fields.wrong(
+            "allowed_cidrs", _ANYWHERE, "ranges of known callers: the engine asks nobody for a password"
+        )
+    config = LoadBalancerConfig(
+        internet_facing=internet_facing,
+        certificate_arn=certificate_arn,
+        allowed_cidrs=allowed,
+        idle_timeout_seconds=fields.integer("idle_timeout_seconds", default=600, low=1, high=4000),
+        access_log_bucket=fields.optional_text(
+            "access_log_bucket",
+            pattern=re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
+            shape="the name of an S3 bucket",
+        ),
+    )
+    fields.nothing_else()
+    return config

@@ -1,0 +1,238 @@
+"""A wrong configuration stops with one sentence: what, where, and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.config import AppConfig, ExistingVpc, NewVpc
+from infra.context import app_config
+from infra.fields import ConfigError
+
+EXISTING = {
+    "id": "vpc-0123456789abcdef0",
+    "availability_zones": ["us-east-1a", "us-east-1b"],
+    "node_subnet_ids": ["subnet-0aaaaaaaaaaaaaaa1", "subnet-0aaaaaaaaaaaaaaa2"],
+}
+CERTIFICATE = "arn:aws:acm:us-east-1:123456789012:certificate/1234"
+
+
+def fleet(**keys: Any) -> dict[str, Any]:
+    return {"fleets": [{"name": "chat", **keys}]}
+
+
+def test_a_name_alone_makes_a_fleet_of_two_spot_nodes_in_a_vpc_of_its_own() -> None:
+    (chat,) = app_config(fleet()).fleets
+    assert (chat.name, chat.nodes, chat.min_nodes, chat.max_nodes, chat.on_demand_base) == (
+        "chat",
+        2,
+        2,
+        4,
+        0,
+    )
+    assert chat.served_model_name == chat.model
+    assert len(chat.instance_types) > 1
+    assert isinstance(chat.vpc, NewVpc)
+    assert not chat.load_balancer.internet_facing
+
+
+def test_no_fleet_leaves_the_control_plane_for_fleets_of_others() -> None:
+    config = app_config({})
+    assert config.fleets == ()
+    assert config.control_plane.notice_seconds == 120
+
+
+def test_fleets_and_numbers_may_come_as_text_from_the_command_line() -> None:
+    config = app_config({"fleets": json.dumps([{"name": "chat", "nodes": 3}]), "notice_seconds": "30"})
+    assert config.control_plane.notice_seconds == 30
+    assert config.fleets[0].nodes == 3
+    assert config.fleets[0].notice_seconds == 30
+
+
+def test_keys_of_the_cdk_itself_are_not_ours_to_judge() -> None:
+    app_config(
+        {"@aws-cdk/aws-iam:minimizePolicies": True, "aws:cdk:bundling-stacks": ["**"], "cli-telemetry": False}
+    )
+
+
+def test_an_existing_vpc_is_named_by_ids() -> None:
+    (chat,) = app_config(fleet(vpc=EXISTING, load_balancer={"allowed_cidrs": ["10.0.0.0/8"]})).fleets
+    assert isinstance(chat.vpc, ExistingVpc)
+    assert chat.vpc.node_subnet_ids == ("subnet-0aaaaaaaaaaaaaaa1", "subnet-0aaaaaaaaaaaaaaa2")
+    assert chat.vpc.load_balancer_subnet_ids is None
+
+
+WRONG = {
+    "unknown key": (
+        {"notice_second": 60},
+        'the context: unknown key "notice_second"; did you mean "notice_seconds"?'
+        " allowed: alarm_topic_arn, fleets, incident_ttl_days, log_retention_days, notice_seconds.",
+    ),
+    "unknown fleet key": (fleet(modle="x"), 'fleets[0] (chat): unknown key "modle"; did you mean "model"?'),
+    "unknown nested key": (
+        fleet(load_balancer={"certificate": "x"}),
+        'fleets[0] (chat).load_balancer: unknown key "certificate"; did you mean "certificate_arn"?',
+    ),
+    "subnets without the VPC's id": (
+        fleet(vpc={"node_subnet_ids": []}),
+        '(chat).vpc: unknown key "node_subnet_ids"; subnets can only be named together with the VPC\'s id;',
+    ),
+    "no name": ({"fleets": [{}]}, "fleets[0]: name is missing; allowed: 1 to 24 of a-z, 0-9 and dashes"),
+    "bad name": (
+        {"fleets": [{"name": "My_Fleet"}]},
+        'fleets[0]: name is "My_Fleet"; allowed: 1 to 24 of a-z',
+    ),
+    "duplicate name": (
+        {"fleets": [{"name": "a"}, {"name": "b"}, {"name": "a"}]},
+        'fleets[0] and fleets[2] are both named "a"; allowed: each name once.',
+    ),
+    "not a list": ({"fleets": {"name": "a"}}, 'fleets is {"name": "a"}; allowed: a list of fleets.'),
+    "not JSON": (
+        {"fleets": "chat"},
+        "fleets is not valid JSON (Expecting value: line 1 column 1 (char 0)); allowed:",
+    ),
+    "not an object": ({"fleets": ["chat"]}, 'fleets[0] is "chat"; allowed: an object with keys.'),
+    "notice too long": (
+        {"notice_seconds": 121},
+        "the context: notice_seconds is 121; allowed: a whole number from 10 to 120.",
+    ),
+    "notice is no number": (
+        {"notice_seconds": "soon"},
+        'the context: notice_seconds is "soon"; allowed: a whole',
+    ),
+    "notice is true": (
+        {"notice_seconds": True},
+        "the context: notice_seconds is true; allowed: a whole number",
+    ),
+    "retention CloudWatch has not": (
+        {"log_retention_days": 10},
+        "the context: log_retention_days is 10; allowed: 1, 3, 7, 14, 30, 90, 180, 365, 731.",
+    ),
+    "topic of another service": (
+        {"alarm_topic_arn": "arn:aws:sqs:us-east-1:123456789012:q"},
+        'allowed: an ARN that begins with "arn:aws:sns:".',
+    ),
+    "more nodes than the maximum": (
+        fleet(nodes=5, max_nodes=4),
+        "max_nodes is 4; allowed: a whole number from 5 to",
+    ),
+    "minimum above the nodes": (
+        fleet(nodes=2, min_nodes=3),
+        "min_nodes is 3; allowed: a whole number from 0 to 2.",
+    ),
+    "more on demand than nodes": (
+        fleet(nodes=2, on_demand_base=3),
+        "on_demand_base is 3; allowed: a whole number",
+    ),
+    "no GPU": (
+        fleet(instance_types=["m7i.large"]),
+        'instance_types is "m7i.large"; allowed: types of the NVIDIA GPU',
+    ),
+    "ARM GPU": (fleet(instance_types=["g5g.xlarge"]), 'instance_types is "g5g.xlarge"; allowed:'),
+    "no instance type": (fleet(instance_types=[]), "instance_types is []; allowed: a list of at least one"),
+    "instance type twice": (
+        fleet(instance_types=["g6.xlarge", "g6.xlarge"]),
+        'fleets[0] (chat): instance_types names "g6.xlarge" twice; allowed: each once.',
+    ),
+    "port of its own for the engine": (
+        fleet(engine_args=["--port=9000"]),
+        'engine_args is "--port=9000"; allowed: what the node agent does not rule: --host, --port,',
+    ),
+    "text for a list": (fleet(engine_args="--fast"), 'engine_args is "--fast"; allowed: a list of texts'),
+    "line break in an argument": (
+        fleet(engine_args=["a\nb"]),
+        'engine_args is "a\\nb"; allowed: a list of texts on one',
+    ),
+    "line break in the model": (fleet(model="a\nb"), 'model is "a\\nb"; allowed: a text on one line'),
+    "empty model": (fleet(model=" "), 'model is " "; allowed: a text on one line'),
+    "disk too small for the image": (
+        fleet(volume_gib=20),
+        "volume_gib is 20; allowed: a whole number from 100",
+    ),
+    "hook longer than Auto Scaling's": (
+        fleet(start_timeout_seconds=7201),
+        "allowed: a whole number from 60 to 7200.",
+    ),
+    "range that is none": (
+        fleet(vpc={"cidr": "10.0.0.1/16"}),
+        'vpc: cidr is "10.0.0.1/16"; allowed: an IPv4 range',
+    ),
+    "range too small": (
+        fleet(vpc={"cidr": "10.0.0.0/24"}),
+        'cidr is "10.0.0.0/24"; allowed: an IPv4 range from /16',
+    ),
+    "one zone": (fleet(vpc={"availability_zones": ["us-east-1a"]}), "allowed: two zones or more"),
+    "zone id for a name": (
+        fleet(vpc={"availability_zones": ["use1-az1", "use1-az2"]}),
+        'is "use1-az1"; allowed:',
+    ),
+    "subnets that do not match the zones": (
+        fleet(vpc={**EXISTING, "node_subnet_ids": ["subnet-0aaaaaaaaaaaaaaa1"]}),
+        "allowed: one subnet for each of availability_zones, in its order, two or more.",
+    ),
+    "existing VPC without callers": (
+        fleet(vpc=EXISTING),
+        "fleets[0] (chat).load_balancer: allowed_cidrs is []; allowed: at least one range",
+    ),
+    "internet without HTTPS": (
+        fleet(load_balancer={"internet_facing": True, "allowed_cidrs": ["203.0.113.0/24"]}),
+        "internet_facing is true; allowed: false, or a certificate_arn beside it",
+    ),
+    "internet-facing in an existing VPC without public subnets": (
+        fleet(
+            vpc=EXISTING,
+            load_balancer={
+                "internet_facing": True,
+                "certificate_arn": CERTIFICATE,
+                "allowed_cidrs": ["203.0.113.0/24"],
+            },
+        ),
+        "internet_facing is true; allowed: false, or public subnets as vpc.load_balancer_subnet_ids.",
+    ),
+    "the whole internet": (
+        fleet(load_balancer={"allowed_cidrs": ["0.0.0.0/0"]}),
+        'allowed_cidrs is "0.0.0.0/0"; allowed: ranges of known callers',
+    ),
+    "true as a text": (
+        fleet(load_balancer={"internet_facing": "yes"}),
+        'internet_facing is "yes"; allowed: true or',
+    ),
+}
+
+
+@pytest.mark.parametrize(("context", "sentence"), WRONG.values(), ids=WRONG)
+def test_a_wrong_value_is_named_with_its_place_and_what_is_allowed(
+    context: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        app_config(context)
+    text = str(raised.value)
+    assert sentence in text
+    assert "\n" not in text
+    assert text.endswith(".")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=8,
+)
+_FLEET_KEYS = st.sampled_from(["name", "model", "engine_args", "instance_types", "nodes", "vpc"])
+
+
+@given(
+    context=st.dictionaries(st.sampled_from(["notice_seconds", "fleets", "alarm_topic_arn", "other"]), _JSON)
+    | st.fixed_dictionaries(
+        {"fleets": st.lists(st.dictionaries(_FLEET_KEYS, _JSON | st.just("chat"), max_size=4), max_size=2)}
+    )
+)
+def test_any_json_is_either_a_configuration_or_a_sentence(context: dict[str, Any]) -> None:
+    try:
+        outcome: AppConfig | ConfigError = app_config(context)
+    except ConfigError as err:
+        outcome = err
+    assert isinstance(outcome, AppConfig) or str(outcome).endswith(".")
