@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from local_aws.control_client import Control, NodeView
+from local_aws.control_client import Control
 from local_aws.demo.capacity import capacity_gap
 from local_aws.demo.errors import FleetNotReadyError
 from local_aws.demo.fleet_watch import FleetWatch
@@ -25,11 +25,11 @@ LOOK_SECONDS = 0.5
 _FROM_ELSEWHERE = frozenset({"capacity_gap_seconds", "engine_start_seconds"})
 
 
-def choose_node(nodes: Sequence[NodeView]) -> NodeView:
-    """Take the node that holds the most requests; the oldest of those that hold the same."""
-    if not nodes:
+def choose_node(loads: Mapping[str, int]) -> str:
+    """Take the node that holds the most requests; the first (the oldest) of those that hold the same."""
+    if not loads:
         raise FleetNotReadyError("no node is healthy, so there is none to take away")
-    return max(nodes, key=lambda node: requests_on(node) or 0)
+    return max(loads, key=lambda instance_id: loads[instance_id])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,13 @@ class Drill:
     def interrupt_one(self) -> Interruption:
         """Take one node away and return its whole incident, or what there is of it when time is over."""
         self._await_good_moment()
-        node = choose_node(self.watch.healthy())
-        noticed_at = self.control.interrupt(node.instance_id, notice_seconds=self.notice_seconds)
-        self.progress.step(f"NOTICE: {node.instance_id} will be taken in {self.notice_seconds} s")
+        leaving = choose_node({node.instance_id: requests_on(node) or 0 for node in self.watch.healthy()})
+        noticed_at = self.control.interrupt(leaving, notice_seconds=self.notice_seconds)
+        self.progress.step(f"NOTICE: {leaving} will be taken in {self.notice_seconds} s")
         limit = time.monotonic() + self.notice_seconds + INCIDENT_SECONDS
         told: set[str] = set()
         while True:
-            seen = self._look(node.instance_id, noticed_at)
+            seen = self._look(leaving, noticed_at)
             self._tell(seen, told)
             if _is_whole(seen) or time.monotonic() > limit:
                 return self._measured(seen)

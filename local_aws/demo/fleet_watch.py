@@ -12,7 +12,7 @@ from typing import Any, Self
 from local_aws.control_client import Control, ControlError, NodeView
 from local_aws.demo.capacity import CapacityPoint, capacity_points
 from local_aws.demo.errors import WatchError
-from local_aws.demo.node_facts import is_healthy, node_line
+from local_aws.demo.node_facts import is_healthy, node_line, requests_on
 from local_aws.demo.progress import Progress
 from local_aws.demo.traffic import TrafficCounts
 
@@ -79,7 +79,7 @@ class FleetWatch:
         fresh = self._control.timeline(since=len(self._entries))
         self._entries.extend(fresh)
         self._nodes = self._control.nodes()
-        lines = [node_line(node, time.time()) for node in self._nodes]
+        lines = [node_line(node, in_flight=requests_on(node), now=time.time()) for node in self._nodes]
         self._announce([(line.instance_id, line.state) for line in lines])
         counts = self.traffic_counts() if self.traffic_counts else None
         with contextlib.suppress(OSError):  # a closed terminal is no reason to stop watching

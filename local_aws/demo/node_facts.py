@@ -1,10 +1,13 @@
-"""What the demo reads from the local AWS's view of a node and from the node agent's /status. Pure."""
+"""What the demo reads of a node: the local AWS's view, the agent's /status, the engine's metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from gpu_node_bootstrap.node_agent.errors import EngineAnswerError
+from gpu_node_bootstrap.node_agent.vllm_api import EngineApi
+from infra.names import ENGINE_PORT
 from local_aws.control_client import NodeView
 from local_aws.demo.capacity import HEALTHY
 from local_aws.demo.progress import NodeLine
@@ -24,10 +27,13 @@ def is_healthy(node: NodeView) -> bool:
 
 
 def requests_on(node: NodeView) -> int | None:
-    """Return how many requests the node's engine holds, running and waiting; None if it does not say."""
-    engine = _engine(node)
-    running, waiting = engine.get("running"), engine.get("waiting")
-    return None if running is None else int(running) + int(waiting or 0)
+    """Ask the node's engine how many requests it holds, running and waiting; None if it does not say."""
+    if node.state != "running":
+        return None
+    try:
+        return EngineApi(host=node.address, port=ENGINE_PORT, served_model_name="").load().in_flight
+    except EngineAnswerError:
+        return None
 
 
 def engine_start_seconds(node: NodeView) -> float | None:
@@ -41,13 +47,13 @@ def engine_start_of(nodes: list[NodeView], instance_id: str) -> float | None:
     return next((engine_start_seconds(node) for node in nodes if node.instance_id == instance_id), None)
 
 
-def node_line(node: NodeView, now: float) -> NodeLine:
+def node_line(node: NodeView, *, in_flight: int | None, now: float) -> NodeLine:
     """Return the node as the live view shows it."""
     return NodeLine(
         instance_id=node.instance_id,
         address=node.address,
         state=_state(node),
-        in_flight=requests_on(node),
+        in_flight=in_flight,
         seconds_left=None if node.deadline is None else node.deadline - now,
     )
 
