@@ -51,8 +51,7 @@ def engine_command(
     """
     if kind == "real":
         return _vllm_command(host=host, port=port, model_dir=model_dir, shutdown_timeout=shutdown_timeout)
-    # -P: the modules beside the script must not shadow those of the standard library.
-    command = [sys.executable, "-P", str(Path(__file__).with_name("emulated_engine.py"))]
+    command = [sys.executable, "-m", "local_aws.emulated_engine"]
     command += ["--host", host, "--port", str(port), "--served-model-name", SERVED_MODEL_NAME]
     command += ["--max-model-len", str(MAX_MODEL_LEN), "--shutdown-timeout", str(shutdown_timeout)]
     if start_seconds is not None:
@@ -75,7 +74,7 @@ def _vllm_command(*, host: str, port: int, model_dir: Path, shutdown_timeout: in
 def engine_environment(kind: EngineKind, *, cache_dir: Path = CACHE_DIRECTORY) -> dict[str, str]:
     """Return what the engine needs in its environment beside PATH; engines may share one cache directory."""
     if kind == "emulated":
-        return {"PYTHONUNBUFFERED": "1"}
+        return {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

@@ -116,12 +116,23 @@ class Drainer:
 
     def _follow(self, was_ready: bool, tally: Tally) -> None:
         alive_at_start = self._engine.exit_status() is None
+        try:
+            self._until_it_ends(was_ready, tally)
+        except Exception as err:
+            # Whoever waits for the outcome must get one; the deadline's thread would come too late for that.
+            self._log.error("drain_failed", error=repr(err))
+            self._kill("the drain failed")
+        if self._kill_asked.is_set():
+            self._kill_ended.wait()
+        self._finish(alive_at_start, tally)
+
+    def _until_it_ends(self, was_ready: bool, tally: Tally) -> None:
         while not self._kill_asked.is_set():
             if was_ready:
                 tally.add(self._read())
             step = next_step(self._situation(was_ready, tally))
             if step is Step.FINISH:
-                break
+                return
             if step is Step.KILL:
                 self._kill("deadline or hang" if was_ready else "the engine had not started")
             elif step is Step.TERMINATE:
@@ -133,9 +144,6 @@ class Drainer:
                     self._changed.wait(READING_SECONDS)
             else:
                 assert_never(step)
-        if self._kill_asked.is_set():
-            self._kill_ended.wait()
-        self._finish(alive_at_start, tally)
 
     def _read(self) -> Load | None:
         try:
