@@ -1,0 +1,69 @@
+"""Puts the machines together: nodes, groups, load balancers, spot interruptions and Run Command."""
+
+from __future__ import annotations
+
+import threading
+
+from local_aws import auto_scaling_api, ec2_spot, load_balancing, node_views
+from local_aws.auto_scaling import AutoScaling
+from local_aws.engines import engine_command, engine_environment
+from local_aws.group_launches import Launcher
+from local_aws.group_lifecycle import GroupLifecycle
+from local_aws.load_balancing import LoadBalancing
+from local_aws.node_machine import EngineProcess
+from local_aws.nodes import Node, Nodes
+from local_aws.proxy import Proxy
+from local_aws.targets import Targets
+from local_aws.tiny_model import ensure_tiny_model
+from local_aws.world import World
+
+# The engine's port is the target group's traffic port, as infra deploys it.
+_ENGINE_PORT = 8000
+
+
+def install(world: World) -> None:
+    """Install everything and start it; it ends with the world."""
+    targets = Targets(world.timeline)
+    nodes = Nodes(world, _engine)
+
+    def address_of(instance_id: str) -> str | None:
+        node = nodes.get(instance_id)
+        return node.address if node else None
+
+    balancing = LoadBalancing(world, targets, address_of)
+    lifecycle = GroupLifecycle(world, balancing)
+    launcher = Launcher(world, nodes)
+    groups = AutoScaling(world, launcher, lifecycle, targets)
+    interruptions = ec2_spot.SpotInterruptions(world, nodes)
+    proxy = Proxy(targets, f"{world.address_prefix}.1")
+
+    load_balancing.apply_overrides(balancing)
+    auto_scaling_api.apply_overrides(groups)
+    ec2_spot.apply_overrides(world, nodes, targets)
+    ec2_spot.add_routes(world, interruptions)
+    node_views.add_routes(world, node_views.Views(world, nodes, lifecycle, balancing, proxy), launcher)
+
+    proxy.start()
+    stopped = threading.Event()
+    threading.Thread(target=groups.run, name="auto-scaling", daemon=True).start()
+    threading.Thread(
+        target=balancing.watch, args=(proxy.apply, stopped), name="listeners", daemon=True
+    ).start()
+
+    def stop() -> None:
+        stopped.set()
+        interruptions.stop()
+        groups.stop()
+        nodes.end_all()
+        proxy.stop()
+
+    world.on_stop(stop)
+
+
+def _engine(world: World, node: Node) -> EngineProcess:
+    if world.engine == "real":
+        ensure_tiny_model()
+    return EngineProcess(
+        command=engine_command(world.engine, host=node.address, port=_ENGINE_PORT),
+        environment=engine_environment(world.engine),
+    )
