@@ -45,7 +45,7 @@ class Scene:
         self.steps: list[str] = []
         self.interrupted: list[str] = []
 
-    def interrupt(self, instance_id: str, *, notice_seconds: float) -> float:  # noqa: ARG002 - the real signature
+    def interrupt(self, instance_id: str, **_: Any) -> float:
         self.noticed_at = time.time()
         self.interrupted.append(instance_id)
         return self.noticed_at
@@ -81,7 +81,7 @@ class Scene:
         )
         return replace(whole, **dict.fromkeys(self.lacks))  # type: ignore[arg-type]
 
-    def in_flight_for(self, seconds: float) -> int:  # noqa: ARG002 - the real signature
+    def in_flight_for(self, _: float) -> int:
         return self.lasting
 
     def step(self, text: str) -> None:

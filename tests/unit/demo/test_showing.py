@@ -68,21 +68,12 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch: Any) -> None:
 
 
 def test_closing_table_names_an_emulated_engine_and_what_is_missing() -> None:
-    interruption = dict.fromkeys(
-        [
-            "deregistered_at",
-            "drain_requested_at",
-            "replacement_requested_at",
-            "drain_started_at",
-            "drained_at",
-            "replacement_in_service_at",
-            "in_flight_at_notice",
-            "cut_requests",
-            "replacement_instance_id",
-            "engine_start_seconds",
-            "capacity_gap_seconds",
-        ]
+    fields = (
+        *("deregistered_at", "drain_requested_at", "replacement_requested_at", "drain_started_at"),
+        *("drained_at", "replacement_in_service_at", "in_flight_at_notice", "cut_requests"),
+        *("replacement_instance_id", "engine_start_seconds", "capacity_gap_seconds"),
     )
+    interruption = dict.fromkeys(fields)
     none = {"p50": None, "p99": None}
     report = {
         "passed": False,
