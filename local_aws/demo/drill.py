@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,15 @@ def choose_node(loads: Mapping[str, int]) -> str:
     return max(loads, key=lambda instance_id: loads[instance_id])
 
 
+def until_next_second(now: float) -> float:
+    """Return the seconds to wait for a notice whose time an event can carry.
+
+    An event's time has whole seconds. A notice at the beginning of one is recorded as it was; any other would
+    be recorded as up to a second earlier, and every figure of the incident would be longer by that.
+    """
+    return math.ceil(now) - now + 0.005
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drill:
     """What an interruption needs around it."""
@@ -47,6 +57,7 @@ class Drill:
     def interrupt_one(self) -> Interruption:
         """Take one node away and return its whole incident, or what there is of it when time is over."""
         self._await_good_moment()
+        time.sleep(until_next_second(time.time()))
         leaving = choose_node({node.instance_id: requests_on(node) or 0 for node in self.watch.healthy()})
         noticed_at = self.control.interrupt(leaving, notice_seconds=self.notice_seconds)
         self.progress.step(f"NOTICE: {leaving} will be taken in {self.notice_seconds} s")

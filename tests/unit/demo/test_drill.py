@@ -14,7 +14,7 @@ from spot_failover.incidents import Incident
 from local_aws.control_client import NodeView
 from local_aws.demo import drill as drill_module
 from local_aws.demo.capacity import CapacityPoint
-from local_aws.demo.drill import Drill, choose_node
+from local_aws.demo.drill import Drill, choose_node, until_next_second
 from local_aws.demo.errors import FleetNotReadyError
 from local_aws.demo.incident_record import from_incident
 from local_aws.demo.interruptions import Interruption
@@ -207,3 +207,10 @@ def test_dead_node_is_not_healthy_whatever_its_target_says() -> None:
 def test_seconds_left_count_down_to_the_deadline() -> None:
     line: Callable[..., Any] = node_line
     assert line(replace(NODE, deadline=120.0), in_flight=None, now=20.0).seconds_left == 100.0
+
+
+@pytest.mark.parametrize("now", [100.0, 100.001, 100.5, 100.999])
+def test_notice_is_given_at_the_beginning_of_a_second(now: float) -> None:
+    moment = now + until_next_second(now)
+    assert 0 < moment % 1 < 0.01
+    assert now < moment < now + 1.01
