@@ -76,15 +76,23 @@ class Control:
         return self._list("GET", "timeline", {"since": since})
 
     def inject_fault(
-        self, *, action: str, error: str = "", count: int | None = None, delay_seconds: float = 0.0
+        self,
+        action: str,
+        error: str = "",
+        *,
+        count: int | None = None,
+        delay_seconds: float = 0.0,
+        role: str | None = None,
     ) -> None:
         """Fail the next `count` calls (all, if None) of `action` ("ssm:SendCommand", "dynamodb:*").
+
+        Only calls of functions and nodes are hit, and with `role` only those of roles whose name contains it.
 
         `error` is an AWS error code ("ThrottlingException", "AccessDeniedException", "InternalFailure");
         empty with a delay means slow but successful.
         """
         fault = {"action": action, "error": error, "count": count, "delay_seconds": delay_seconds}
-        self._request("POST", "faults", fault)
+        self._request("POST", "faults", {**fault, "role": role})
 
     def clear_faults(self) -> None:
         """Forget all injected faults."""

@@ -49,7 +49,7 @@ class World:
     timeline: Timeline = field(default_factory=Timeline)
     stop_callbacks: list[Callable[[], None]] = field(default_factory=list)
     routes: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
-    emit_event: Callable[..., None] = field(init=False)
+    emit_event: Callable[..., Any] = field(init=False)
 
     def route(self, method: str, path: str, handler: Callable[[Mapping[str, Any]], Any]) -> None:
         """Serve `/_local/<path>`: the handler takes the request's JSON (or query) and returns a JSON value.
