@@ -91,6 +91,7 @@ class Scene:
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(drill_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(drill_module, "until_next_second", lambda _: 0.0)
     monkeypatch.setattr(drill_module, "INCIDENT_SECONDS", 0.3)
     monkeypatch.setattr(drill_module, "GOOD_MOMENT_SECONDS", 0.3)
     monkeypatch.setattr(drill_module, "requests_on", lambda node: 3 if node.instance_id == "i-busy" else 1)
