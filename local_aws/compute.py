@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from local_aws import auto_scaling_api, ec2_spot, load_balancing, node_views
+from local_aws import auto_scaling_api, ec2_spot, load_balancing, node_views, run_command_api
 from local_aws.auto_scaling import AutoScaling
 from local_aws.engines import engine_command, engine_environment
 from local_aws.group_launches import Launcher
@@ -13,6 +13,7 @@ from local_aws.load_balancing import LoadBalancing
 from local_aws.node_machine import EngineProcess
 from local_aws.nodes import Node, Nodes
 from local_aws.proxy import Proxy
+from local_aws.run_command import RunCommand
 from local_aws.targets import Targets
 from local_aws.tiny_model import ensure_tiny_model
 from local_aws.world import World
@@ -41,6 +42,7 @@ def install(world: World) -> None:
     auto_scaling_api.apply_overrides(groups)
     ec2_spot.apply_overrides(world, nodes, targets)
     ec2_spot.add_routes(world, interruptions)
+    run_command_api.apply_overrides(world, RunCommand(world, nodes))
     node_views.add_routes(world, node_views.Views(world, nodes, lifecycle, balancing, proxy), launcher)
 
     proxy.start()
