@@ -1,7 +1,7 @@
 """A small engine with vLLM's routes, metrics and shutdown behaviour, for when vLLM itself would be too slow.
 
 It says of itself that it is emulated: in /version, as the model's owner, and in each answer's Server header.
-What it does at a SIGTERM was measured on vLLM 0.32.0. With --shutdown-timeout 0 and requests in flight, or when
+What it does at a SIGTERM was measured on vLLM 0.32.0. With --shutdown-timeout 0 and requests in flight, or if
 that time runs out with work left, the port closes, open connections hang without a word, and the process
 neither ends nor heeds another SIGTERM. With time enough it finishes what runs, answers 500 to what is new and
 200 to /health, and ends with status 0 some seconds later. SIGTERM before it is ready deadlocks it, as it may
