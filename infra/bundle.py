@@ -61,7 +61,8 @@ def _install_requirements(target: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise BundleError(f"pip could not install lambdas/requirements.txt: {done.stderr.strip()}")
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+        raise BundleError(f"pip could not install lambdas/requirements.txt: {(errors or [done.stderr])[0]}")
     shutil.rmtree(target / "bin", ignore_errors=True)
 
 
