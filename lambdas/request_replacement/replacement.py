@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DETACH_LIMIT = 19  # instance ids of one DetachInstances, by its schema (its text says 20)
 DETACHABLE = frozenset({"InService", "Standby"})
+ENTERING_STANDBY = "EnteringStandby"  # detachable in a moment
 GONE = frozenset({"Detaching", "Detached"})
 
 
@@ -56,6 +57,8 @@ def judge(membership: Membership | None, group_name: str) -> ActionResult | None
         return ActionResult(Outcome.ALREADY_DETACHED, {"group": group_name})
     if membership.group_name == group_name and membership.lifecycle_state in DETACHABLE:
         return None
+    if membership.group_name == group_name and membership.lifecycle_state == ENTERING_STANDBY:
+        return ActionResult(Outcome.RETRYING, {"lifecycle_state": ENTERING_STANDBY})
     # Pending, Terminating, Warmed, or a member of another group: what a group has in hand it replaces itself.
     return ActionResult(
         Outcome.LEFT_TO_GROUP,

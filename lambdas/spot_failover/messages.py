@@ -69,7 +69,7 @@ class MessageSettler:
                 assert_never(settlement.disposition)
 
     def _see_again_soon(self, record: SQSRecord) -> None:
-        delay = backoff_seconds(int(record.attributes.approximate_receive_count or 1))
+        delay = backoff_seconds(int(record.attributes.approximate_receive_count))
         try:
             with aws_call("sqs:ChangeMessageVisibility"):
                 self._sqs.change_message_visibility(

@@ -66,7 +66,7 @@ class TrackFunction:
         counts: dict[str, int] = {}
         settlements: dict[str, Settlement] = {}
         for message in SQSEvent(dict(event)).records:
-            counts[message.message_id] = int(message.attributes.approximate_receive_count or 1)
+            counts[message.message_id] = int(message.attributes.approximate_receive_count)
             try:
                 events[message.message_id] = parse_tracked_event(message.body)
             except MalformedMessageError as error:

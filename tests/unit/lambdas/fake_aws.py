@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,12 @@ def client_error(operation: str, code: str, message: str = "injected", status: i
         "ResponseMetadata": {"HTTPStatusCode": status},
     }
     return ClientError(response, operation)
+
+
+@cache
+def client(service: str) -> Any:
+    """Return a client of moto's; making one takes longer than a test."""
+    return boto3.client(service, region_name="us-east-1")
 
 
 @dataclass
@@ -73,7 +80,7 @@ class Client:
     """A client, moto's or a fake of ours: journals each call by its Python name, checks its parameters."""
 
     def __init__(self, service: str, journal: Journal, backend: object | None = None) -> None:
-        self._real = boto3.client(service, region_name="us-east-1")
+        self._real = client(service)
         self._backend = backend or self._real
         self._journal = journal
 
@@ -168,18 +175,16 @@ class Aws:
         self.groups = FakeAutoScaling()
         self.load_balancing = FakeLoadBalancing()
         self.systems_manager = FakeSystemsManager()
-        self.ec2 = Client("ec2", self.journal)
-        self.sqs = Client("sqs", self.journal)
-        self.dynamodb = Client("dynamodb", self.journal)
-        self.autoscaling = Client("autoscaling", self.journal, self.groups)
-        self.elbv2 = Client("elbv2", self.journal, self.load_balancing)
-        self.ssm = Client("ssm", self.journal, self.systems_manager)
-        self._queues = boto3.client("sqs", region_name="us-east-1")
+        self.ec2: Any = Client("ec2", self.journal)
+        self.sqs: Any = Client("sqs", self.journal)
+        self.dynamodb: Any = Client("dynamodb", self.journal)
+        self.autoscaling: Any = Client("autoscaling", self.journal, self.groups)
+        self.elbv2: Any = Client("elbv2", self.journal, self.load_balancing)
+        self.ssm: Any = Client("ssm", self.journal, self.systems_manager)
+        self._queues = client("sqs")
         self.settings = self._settings()
         self.now = NOTICED + timedelta(seconds=1)
-        self.table: Any = IncidentTable(
-            boto3.client("dynamodb", region_name="us-east-1"), table="incidents", ttl=timedelta(days=90)
-        )
+        self.table: Any = IncidentTable(client("dynamodb"), table="incidents", ttl=timedelta(days=90))
 
     def _settings(self) -> TrackSettings:
         create_incidents_table()
@@ -219,9 +224,7 @@ class Aws:
     def add_instances(self, count: int, *, tags: list[dict[str, str]] | None = None) -> list[str]:
         """Add instances that belong to no group and return their ids."""
         extra: Any = {"TagSpecifications": [{"ResourceType": "instance", "Tags": tags}]} if tags else {}
-        answer = boto3.client("ec2", region_name="us-east-1").run_instances(
-            ImageId="ami-12c6146b", MinCount=count, MaxCount=count, **extra
-        )
+        answer = client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=count, MaxCount=count, **extra)
         return [one["InstanceId"] for one in answer["Instances"]]
 
     def incident(self, instance_id: str) -> Incident | None:
@@ -286,7 +289,7 @@ class Aws:
 
 def create_incidents_table() -> None:
     """Create the table as the template declares it: keys, and the index by fleet."""
-    boto3.client("dynamodb", region_name="us-east-1").create_table(
+    client("dynamodb").create_table(
         TableName="incidents",
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[

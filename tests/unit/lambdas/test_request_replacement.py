@@ -1,0 +1,217 @@
+"""request_replacement: one replacement for each node, however often and in whatever company."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from request_replacement.replacement import Membership, RequestReplacement, judge
+from spot_failover.fleets import FleetDirectory
+from spot_failover.notice_function import NoticeFunction
+from spot_failover.outcomes import Outcome, Step
+
+from tests.unit.lambdas.fake_aws import TAG, Aws, client_error
+
+Notice = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def function(aws: Aws) -> NoticeFunction:
+    return NoticeFunction(
+        Step.REPLACEMENT_REQUEST,
+        RequestReplacement(aws.autoscaling, FleetDirectory(aws.autoscaling, tag_key=TAG)),
+        settings=aws.settings,
+        ec2=aws.ec2,
+        sqs=aws.sqs,
+        dynamodb=aws.dynamodb,
+        clock=aws.clock,
+    )
+
+
+def outcome(aws: Aws, instance_id: str) -> Outcome | None:
+    incident = aws.incident(instance_id)
+    return incident.outcomes.get(Step.REPLACEMENT_REQUEST) if incident else None
+
+
+def test_a_batch_is_one_detach_for_each_group_and_one_launch_for_each_node(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    nodes = [*aws.add_fleet("chat", nodes=3), *aws.add_fleet("code", nodes=2)]
+    aws.send(*(notice_event(key) for key in nodes))
+    assert aws.deliver(function) == []
+    assert len(aws.journal.of("detach_instances")) == 2
+    assert aws.journal.of("describe_auto_scaling_instances") == []
+    assert aws.groups.launches == 5
+    assert {outcome(aws, key) for key in nodes} == {Outcome.DETACHED}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_any_order_and_with_any_repeats_each_node_is_replaced_once(
+    aws: Aws, function: NoticeFunction, notice_event: Notice, seed: int
+) -> None:
+    nodes = aws.add_fleet("chat", nodes=4)
+    notices = [notice_event(key) for key in nodes for _ in range(4)]
+    random.Random(seed).shuffle(notices)
+    aws.send(*notices)
+    while aws.waiting():
+        assert aws.deliver(function) == []
+        aws.now += timedelta(seconds=1)
+    assert aws.groups.launches == 4
+    assert aws.groups.members == {}
+    assert {outcome(aws, key) for key in nodes} == {Outcome.DETACHED}
+
+
+def test_one_node_that_cannot_be_detached_holds_up_no_other(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    gone, terminating, pending, good, standby = aws.add_fleet("chat", nodes=5)
+    group = "spot-failover-chat"
+    del aws.groups.members[gone]
+    states = {terminating: "Terminating:Wait", pending: "Pending:Wait", standby: "Standby"}
+    aws.groups.members |= {key: (group, state) for key, state in states.items()}
+    aws.send(*(notice_event(key) for key in (gone, terminating, pending, good, standby)))
+    assert aws.deliver(function) == []
+    assert aws.groups.launches == 2
+    assert {key: outcome(aws, key) for key in (gone, terminating, pending, good, standby)} == {
+        gone: Outcome.ALREADY_DETACHED,
+        terminating: Outcome.LEFT_TO_GROUP,
+        pending: Outcome.LEFT_TO_GROUP,
+        good: Outcome.DETACHED,
+        standby: Outcome.DETACHED,
+    }
+    assert len(aws.journal.of("detach_instances")) == 2
+    assert len(aws.journal.of("describe_auto_scaling_instances")) == 1
+
+
+def test_a_node_that_is_refused_though_it_looks_detachable_holds_up_no_other(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    odd, good = aws.add_fleet("chat", nodes=2)
+    aws.journal.fail("detach_instances", "ValidationError", when=lambda call: odd in call["InstanceIds"])
+    aws.send(notice_event(odd), notice_event(good))
+    assert aws.deliver(function) == []
+    assert (outcome(aws, odd), outcome(aws, good)) == (Outcome.FAILED, Outcome.DETACHED)
+    assert "ValidationError" in aws.dead_letters()[0][1]
+
+
+@pytest.mark.parametrize("code", ["ResourceContention", "ScalingActivityInProgress", "Throttling"])
+def test_a_busy_group_is_asked_again_and_launches_once(
+    aws: Aws, function: NoticeFunction, notice_event: Notice, code: str
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.journal.fail("detach_instances", code, times=2)
+    aws.send(notice_event(node))
+    for _ in range(2):
+        assert len(aws.deliver(function)) == 1
+        aws.now += timedelta(seconds=1)
+    assert aws.deliver(function) == []
+    assert aws.groups.launches == 1
+    assert outcome(aws, node) is Outcome.DETACHED
+
+
+def test_a_detach_whose_answer_got_lost_launches_once(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    detach = aws.groups.detach_instances
+
+    def answer_lost(**parameters: Any) -> Any:
+        detach(**parameters)
+        aws.groups.detach_instances = detach  # type: ignore[method-assign]
+        raise client_error("DetachInstances", "InternalFailure", status=500)
+
+    aws.groups.detach_instances = answer_lost  # type: ignore[method-assign]
+    aws.send(notice_event(node))
+    assert len(aws.deliver(function)) == 1
+    aws.now += timedelta(seconds=1)
+    assert aws.deliver(function) == []
+    assert aws.groups.launches == 1
+    assert outcome(aws, node) is Outcome.ALREADY_DETACHED
+
+
+def test_memberships_that_cannot_be_read_bring_all_back(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    gone, good = aws.add_fleet("chat", nodes=2)
+    del aws.groups.members[gone]
+    aws.journal.fail("describe_auto_scaling_instances", "Throttling", times=1)
+    aws.send(notice_event(gone), notice_event(good))
+    assert len(aws.deliver(function)) == 2
+    aws.now += timedelta(seconds=1)
+    assert aws.deliver(function) == []
+    assert (outcome(aws, gone), outcome(aws, good)) == (Outcome.ALREADY_DETACHED, Outcome.DETACHED)
+
+
+def test_a_group_with_capacity_rebalancing_keeps_its_one_owner(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1, capacity_rebalance=True)
+    aws.send(notice_event(node))
+    assert aws.deliver(function) == []
+    assert aws.journal.of("detach_instances") == []
+    assert outcome(aws, node) is Outcome.LEFT_TO_CAPACITY_REBALANCING
+
+
+def test_with_two_groups_in_a_fleet_a_node_leaves_its_own(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.groups.groups["another"] = {
+        **aws.groups.groups["spot-failover-chat"],
+        "AutoScalingGroupName": "another",
+    }
+    (stray,) = aws.add_instances(1, tags=[{"Key": TAG, "Value": "chat"}])
+    aws.send(notice_event(node), notice_event(stray))
+    assert aws.deliver(function) == []
+    assert [call["AutoScalingGroupName"] for call in aws.journal.of("detach_instances")] == [
+        "spot-failover-chat"
+    ]
+    assert outcome(aws, stray) is Outcome.NO_GROUP
+
+
+def test_a_directory_that_cannot_be_read_brings_all_back(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    nodes = aws.add_fleet("chat", nodes=2)
+    aws.journal.fail("describe_auto_scaling_groups", "Throttling", times=1)
+    aws.send(*(notice_event(key) for key in nodes))
+    assert len(aws.deliver(function)) == 2
+    aws.now += timedelta(seconds=1)
+    assert aws.deliver(function) == []
+    assert aws.groups.launches == 2
+
+
+@pytest.mark.parametrize(
+    ("membership", "expected"),
+    [
+        (None, Outcome.ALREADY_DETACHED),
+        (Membership("g", "InService"), None),
+        (Membership("g", "Standby"), None),
+        (Membership("other", "InService"), Outcome.LEFT_TO_GROUP),
+        *(
+            (Membership("g", state), Outcome.LEFT_TO_GROUP)
+            for state in (
+                "Pending",
+                "Pending:Wait",
+                "Pending:Proceed",
+                "Quarantined",
+                "Terminating",
+                "Terminating:Wait",
+                "Terminating:Proceed",
+                "Terminated",
+                "Warmed:Running",
+            )
+        ),
+        (Membership("g", "EnteringStandby"), Outcome.RETRYING),
+        (Membership("g", "Detaching"), Outcome.ALREADY_DETACHED),
+        (Membership("g", "Detached"), Outcome.ALREADY_DETACHED),
+    ],
+)
+def test_every_lifecycle_state_has_its_answer(
+    membership: Membership | None, expected: Outcome | None
+) -> None:
+    verdict = judge(membership, "g")
+    assert (verdict.outcome if verdict else None) is expected
