@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from gpu_node_bootstrap.node_agent.times import format_utc
+from gpu_node_bootstrap.node_agent.vllm_api import parse_load
 from local_aws.engines import engine_command, engine_environment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -188,7 +189,8 @@ class Node:
     ) -> tuple[int, Any]:
         connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
         try:
-            connection.request(method, path, None if body is None else json.dumps(body))
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             text = answer.read().decode()
             return answer.status, json.loads(text) if text.startswith("{") else text
@@ -215,12 +217,7 @@ class Node:
         return self.pool.submit(self.http, "POST", self.engine_port, "/v1/completions", body, timeout=timeout)
 
     def in_flight(self) -> int:
-        metrics = self.http("GET", self.engine_port, "/metrics")[1]
-        return sum(
-            int(float(line.split()[-1]))
-            for line in metrics.splitlines()
-            if "num_requests_" in line and line[0] != "#"
-        )
+        return parse_load(self.http("GET", self.engine_port, "/metrics")[1]).in_flight
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [AGENT_PYTHON, "-m", "node_agent", *arguments]
