@@ -96,8 +96,8 @@ def _cdk_environment(*, endpoint_url: str, region: str, account_id: str) -> dict
         "CDK_DISABLE_CLI_TELEMETRY": "true",
         # cdk-nag still runs; the library's own template validation takes 4-5 s and has tests of its own.
         "CDK_VALIDATION": "false",
-        # "localhost" is ::1 as well, where nobody listens, and Node gives each address 250 ms only: on a busy
-        # machine both run out and a deployment fails with an AggregateError. The first address, IPv4, will do.
+        # "localhost" is ::1 as well, where nobody listens, and Node gives each address 250 ms only: on a
+        # busy machine both run out and a deployment fails with an AggregateError. IPv4 first, and only.
         "NODE_OPTIONS": "--no-network-family-autoselection --dns-result-order=ipv4first",
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
         "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1",
