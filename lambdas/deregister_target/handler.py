@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from spot_failover.clients import CLIENT_CONFIG
+from spot_failover.clients import CLIENT_CONFIG, RECORD_CONFIG
 from spot_failover.fleets import FleetDirectory
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Step
@@ -26,7 +26,7 @@ function = NoticeFunction(
     settings=settings,
     ec2=boto3.client("ec2", config=CLIENT_CONFIG),
     sqs=boto3.client("sqs", config=CLIENT_CONFIG),
-    dynamodb=boto3.client("dynamodb", config=CLIENT_CONFIG),
+    dynamodb=boto3.client("dynamodb", config=RECORD_CONFIG),
 )
 
 

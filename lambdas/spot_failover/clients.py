@@ -12,3 +12,10 @@ CLIENT_CONFIG = Config(
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 2},
 )
+
+# For the record that a notice function writes after its work is done: not worth the function's own timeout.
+RECORD_CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=2,
+    retries={"mode": "standard", "total_max_attempts": 2},
+)
