@@ -29,7 +29,7 @@ def folder(assembly: Path, control_plane: Template) -> Path:
     }
     (key,) = keys
     assets: Any = json.loads((assembly / "SpotFailoverControlPlane.assets.json").read_text())["files"]
-    return assembly / assets[key.removesuffix(".zip")]["source"]["path"]
+    return assembly / str(assets[key.removesuffix(".zip")]["source"]["path"])
 
 
 def test_it_holds_the_functions_what_they_share_and_powertools(folder: Path) -> None:

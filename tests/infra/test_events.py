@@ -40,7 +40,7 @@ def functions_for(control_plane: Template) -> Any:
         for rule in control_plane.resources("AWS::Events::Rule").values():
             assert rule["State"] == "ENABLED"
             assert "EventBusName" not in rule, "AWS's own events come on the default bus"
-            if EventPattern.load(json.dumps(rule["EventPattern"])).matches_event(event):  # type: ignore[arg-type]
+            if EventPattern.load(json.dumps(rule["EventPattern"])).matches_event(event):
                 reached += [names_by_queue[control_plane.text(target["Arn"])] for target in rule["Targets"]]
         assert len(reached) == len(set(reached)), f"twice to one function: {reached}"
         return set(reached)
