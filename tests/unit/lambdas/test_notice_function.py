@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spot_failover.departures import ActionResult, Departure
+from spot_failover.departures import ActionResult, Departure, earliest_notices
 from spot_failover.messages import backoff_seconds
 from spot_failover.notice_function import NoticeFunction
+from spot_failover.notices import InstanceAction
+from spot_failover.notices import Notice as InterruptionNotice
 from spot_failover.outcomes import Outcome, Step
 
 from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws, sample_event
@@ -299,3 +301,17 @@ def test_any_json_ends_foreign_or_dead_lettered_beside_a_notice_that_is_handled(
     assert spy.instance_ids == [[node]]
     foreign = [text for text in texts[1:] if text not in queue.dead]
     assert all(json.loads(text)["detail"] == SAMPLE["detail"] for text in foreign)
+
+
+def test_of_several_notices_for_a_node_the_earliest_deadline_counts() -> None:
+    def notice(second: int) -> InterruptionNotice:
+        at = NOTICED + timedelta(seconds=second)
+        return InterruptionNotice(
+            instance_id="i-01234567",
+            action=InstanceAction.TERMINATE,
+            noticed_at=at,
+            deadline=at + timedelta(seconds=120),
+        )
+
+    chosen = earliest_notices([notice(5), notice(0), notice(9)])
+    assert {key: one.noticed_at for key, one in chosen.items()} == {"i-01234567": NOTICED}
