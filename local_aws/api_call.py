@@ -41,6 +41,10 @@ class UnknownCallError(RuntimeError):
     """The request names no operation of a service that we know."""
 
 
+class CallError(ServiceException):  # type: ignore[misc] # moto is untyped here
+    """An error of our own. moto looks for an error's shape by the module it is defined in: not in its own."""
+
+
 @dataclass(frozen=True)
 class ApiCall:
     """One call, not yet made."""
@@ -84,7 +88,7 @@ class ApiCall:
         serializer = get_serializer_class(self.model.service_name, self._protocol)(
             operation_model=self.operation, pretty_print=False
         )
-        answer = serializer.serialize(ServiceException(code, message))
+        answer = serializer.serialize(CallError(code, message))
         body = answer["body"]
         return (
             _status(code, int(answer["status_code"])),

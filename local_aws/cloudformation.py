@@ -30,12 +30,15 @@ RECORDED_TYPES = frozenset(
         "AWS::Logs::MetricFilter",
         "AWS::Logs::QueryDefinition",
         "AWS::ResourceGroups::Group",
+        # moto would apply its statements without their conditions, and refuse every upload
+        "AWS::S3::BucketPolicy",
         "AWS::SNS::Subscription",
         "AWS::SNS::TopicPolicy",
     }
 )
 
 _models: dict[str, type[CloudFormationModel]] = {}
+_defaults: dict[str, dict[str, Any]] = {}
 _after_create: dict[str, list[AfterCreate]] = {}
 
 
@@ -47,6 +50,11 @@ def register_model(model: type[CloudFormationModel]) -> None:
 def after_create(resource_type: str, hook: AfterCreate) -> None:
     """Call `hook(resource, properties)` once such a resource is created: for what moto's model drops."""
     _after_create.setdefault(resource_type, []).append(hook)
+
+
+def default_properties(resource_type: str, defaults: Mapping[str, Any]) -> None:
+    """Give properties that a template may leave out the values that AWS documents for them."""
+    _defaults[resource_type] = dict(defaults)
 
 
 class RecordedResource(CloudFormationModel):  # type: ignore[misc] # moto is untyped here
@@ -118,6 +126,8 @@ def _name_property_for(resource_type: str) -> str | None:
 def _create(
     logical_id: str, resource_json: dict[str, Any], resources_map: Any, account_id: str, region_name: str
 ) -> Any:
+    properties = {**_defaults.get(resource_json["Type"], {}), **resource_json.get("Properties", {})}
+    resource_json = {**resource_json, "Properties": properties}
     try:
         resource = _moto_create(logical_id, resource_json, resources_map, account_id, region_name)
     except ValidationError:

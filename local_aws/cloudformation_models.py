@@ -12,10 +12,9 @@ from moto.core.utils import camelcase_to_underscores
 from moto.dynamodb.models import dynamodb_backends
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
-from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 
-from local_aws.cloudformation import after_create, register_model
+from local_aws.cloudformation import after_create, default_properties, register_model
 from local_aws.world import World
 
 Create = Callable[[str, Mapping[str, Any]], None]
@@ -87,7 +86,7 @@ def _put_alarm(world: World) -> Create:
         cloudwatch_backends[world.account_id][world.region].put_metric_alarm(
             name=name,
             description=properties.get("AlarmDescription"),
-            dimensions=[_lower_keys(each) for each in properties.get("Dimensions", [])],
+            dimensions=properties.get("Dimensions", []),
             metric_data_queries=None,
             ok_actions=properties.get("OKActions", []),
             insufficient_data_actions=properties.get("InsufficientDataActions", []),
@@ -97,24 +96,12 @@ def _put_alarm(world: World) -> Create:
     return put
 
 
-def _lower_keys(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.lower(): value for key, value in mapping.items()}
-
-
 def _put_queue_policies(world: World) -> Create:
     def put(_: str, properties: Mapping[str, Any]) -> None:
         backend = sqs_backends[world.account_id][world.region]
         for url in properties["Queues"]:
             policy = json.dumps(properties["PolicyDocument"])
             backend.set_queue_attributes(url.rsplit("/", 1)[-1], {"Policy": policy})
-
-    return put
-
-
-def _put_bucket_policy(world: World) -> Create:
-    def put(_: str, properties: Mapping[str, Any]) -> None:
-        document = json.dumps(properties["PolicyDocument"]).encode()
-        s3_backends[world.account_id]["aws"].put_bucket_policy(properties["Bucket"], document)
 
     return put
 
@@ -138,8 +125,9 @@ def install(world: World) -> None:
     """Register the models, and the hooks for properties that moto's own models drop."""
     register_model(_alarm_model(world))
     register_model(_model("AWS::SQS::QueuePolicy", "", _put_queue_policies(world)))
-    register_model(_model("AWS::S3::BucketPolicy", "", _put_bucket_policy(world)))
     register_model(_model("AWS::EC2::SecurityGroupEgress", "", _put_egress_rule(world)))
+
+    default_properties("AWS::SSM::Document", {"DocumentFormat": "JSON", "DocumentType": "Command"})
 
     def attach_managed_policies(role: Any, properties: Mapping[str, Any]) -> None:
         for arn in properties.get("ManagedPolicyArns", []):

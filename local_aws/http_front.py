@@ -7,6 +7,7 @@ call takes 1.5 ms instead of 2.4.
 from __future__ import annotations
 
 import io
+import logging
 import socket
 import socketserver
 from typing import Any
@@ -15,6 +16,8 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.wrappers import Response
 
 from local_aws.gateway import WsgiApp
+
+log = logging.getLogger(__name__)
 
 MAX_CHUNK_LINE = 1024
 
@@ -50,7 +53,12 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc] # moto is untyped here
         environ["CONTENT_LENGTH"] = str(len(body))
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         environ.pop("wsgi.input_terminated", None)
-        response = Response.from_app(self.server.app, environ, buffered=True)
+        try:
+            response = Response.from_app(self.server.app, environ, buffered=True)
+        except Exception as err:
+            # A bug of ours. An answer that says so is found sooner than a connection that ends.
+            log.exception("%s %s", self.command, self.path)
+            response = Response(f"the local AWS failed: {type(err).__name__}: {err}", status=500)
         content = response.get_data()
         self.send_response_only(response.status_code)
         for name, value in response.headers.items():
@@ -63,6 +71,13 @@ class _Handler(MotoRequestHandler):  # type: ignore[misc] # moto is untyped here
         if not is_head:
             self.wfile.write(content)
         self.wfile.flush()
+
+    def handle_expect_100(self) -> bool:
+        """Tell the client to go on at once: uploads to S3 wait a second for it."""
+        self.send_response_only(100)
+        self.end_headers()
+        self.wfile.flush()
+        return True
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

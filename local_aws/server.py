@@ -25,6 +25,7 @@ from local_aws import (
     event_bus,
     faults,
     lambda_service,
+    machine_images,
     reaper,
 )
 from local_aws.addresses import AddressBlock, claim_address_block
@@ -110,6 +111,7 @@ def _install_platform(world: World) -> Gateway:
     authorizer = Authorizer(world, call_log)
     cloudformation.install(world)
     cloudformation_models.install(world)
+    machine_images.install(world)
     event_bus.install(world)
     lambda_service.install(world, authorizer)
     return Gateway(world, calls=call_log, faults=faults.install(world), authorizer=authorizer)

@@ -120,7 +120,9 @@ class LocalAws:
         line = process.stdout.readline() if readable else b""
         if not line:
             tail = self.log_path.read_text(errors="replace")[-3000:]
-            raise LocalAwsError(f"no ready line within {START_SECONDS:.0f} s. {self.log_path} ends:\n{tail}")
+            raise LocalAwsError(
+                f"it ended or was not ready within {START_SECONDS:.0f} s. {self.log_path} ends:\n{tail}"
+            )
         about: dict[str, Any] = json.loads(line)
         return about
 
