@@ -20,9 +20,10 @@ def build(context: Mapping[str, Any] | None = None, *, outdir: str | None = None
     """Return the app with its stacks; raises ConfigError, BundleError and UserDataError."""
     app = App(context=context, outdir=outdir, analytics_reporting=False)
     config = app_config(app.node.get_all_context())
-    ControlPlaneStack(app, config=config.control_plane)
+    control_plane = ControlPlaneStack(app, config=config.control_plane)
     for fleet in config.fleets:
-        FleetStack(app, config=fleet)
+        # A fleet comes up with somebody to serve it, and goes before they do.
+        FleetStack(app, config=fleet).add_dependency(control_plane)
     nag.check(app)
     return app
 

@@ -208,14 +208,7 @@ class Fleet(Construct):
                 min_healthy_percentage=100, max_healthy_percentage=200
             ),
             # Inline: a hook that is a resource of its own misses the first instances (aws/aws-cdk#16356).
-            lifecycle_hook_specification_list=[
-                autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty(
-                    lifecycle_hook_name=LAUNCH_HOOK_NAME,
-                    lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
-                    heartbeat_timeout=config.start_timeout_seconds,
-                    default_result="ABANDON",
-                )
-            ],
+            lifecycle_hook_specification_list=[_launch_hook(config)],
             tags=[
                 autoscaling.CfnAutoScalingGroup.TagPropertyProperty(
                     key=key, value=value, propagate_at_launch=True
@@ -223,15 +216,9 @@ class Fleet(Construct):
                 for key, value in ((FLEET_TAG_KEY, config.name), ("Name", name))
             ],
         )
+        acknowledge(group, "Scaling events reach track_incident through EventBridge, without a topic.", "AS3")
         acknowledge(
-            group,
-            "Scaling events reach track_incident through EventBridge; a topic would add nothing.",
-            "AS3",
-        )
-        acknowledge(
-            group,
-            "The rule cannot follow the reference to the launch template, whose only volume is encrypted.",
-            "EC26",
+            group, "The launch template's only volume is encrypted; the rule cannot look there.", "EC26"
         )
         # The first nodes need their way out, to fetch the agent, and a listener, to be checked at all.
         group.node.add_dependency(self.load_balancer, *(s.internet_connectivity_established for s in subnets))
@@ -256,6 +243,17 @@ class Fleet(Construct):
                 ],
             ),
         )
+
+
+def _launch_hook(
+    config: FleetConfig,
+) -> autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty:
+    return autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty(
+        lifecycle_hook_name=LAUNCH_HOOK_NAME,
+        lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
+        heartbeat_timeout=config.start_timeout_seconds,
+        default_result="ABANDON",
+    )
 
 
 def vllm_image() -> str:

@@ -56,35 +56,7 @@ class FailoverFunction(Construct):
             days=1,
             dead_letters=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=MAX_RECEIVES),
         )
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            log_group_name=f"/spot-failover/{spec.name}",
-            retention=log_retention(config.log_retention_days),
-            removal_policy=RemovalPolicy.DESTROY,
-        )
-        role = self._role(spec, log_group)
-        self.function = lambda_.Function(
-            self,
-            "Function",
-            function_name=f"spot-failover-{spec.name}",
-            description=spec.description,
-            runtime=lambda_.Runtime.PYTHON_3_14,
-            architecture=lambda_.Architecture.ARM_64,
-            handler=f"{spec.name}.handler.handler",
-            code=code,
-            role=role,
-            log_group=log_group,
-            timeout=FUNCTION_TIMEOUT,
-            # CPU comes with memory, and a cold start is CPU.
-            memory_size=1024,
-            environment={
-                "QUEUE_URL": self.queue.queue_url,
-                "DEAD_LETTER_QUEUE_URL": self.dead_letters.queue_url,
-                "POWERTOOLS_SERVICE_NAME": spec.name,
-                **spec.environment,
-            },
-        )
+        self.function = self._function(spec, code, config)
         lambda_.EventSourceMapping(
             self,
             "Source",
@@ -95,6 +67,38 @@ class FailoverFunction(Construct):
         )
         DeadLetterAlarm(
             self, "Alarm", function=spec.name, queue=self.dead_letters, topic_arn=config.alarm_topic_arn
+        )
+
+    def _function(
+        self, spec: FunctionSpec, code: lambda_.Code, config: ControlPlaneConfig
+    ) -> lambda_.Function:
+        log_group = logs.LogGroup(
+            self,
+            "Logs",
+            log_group_name=f"/spot-failover/{spec.name}",
+            retention=log_retention(config.log_retention_days),
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        return lambda_.Function(
+            self,
+            "Function",
+            function_name=f"spot-failover-{spec.name}",
+            description=spec.description,
+            runtime=lambda_.Runtime.PYTHON_3_14,
+            architecture=lambda_.Architecture.ARM_64,
+            handler=f"{spec.name}.handler.handler",
+            code=code,
+            role=self._role(spec, log_group),
+            log_group=log_group,
+            timeout=FUNCTION_TIMEOUT,
+            # CPU comes with memory, and a cold start is CPU.
+            memory_size=1024,
+            environment={
+                "QUEUE_URL": self.queue.queue_url,
+                "DEAD_LETTER_QUEUE_URL": self.dead_letters.queue_url,
+                "POWERTOOLS_SERVICE_NAME": spec.name,
+                **spec.environment,
+            },
         )
 
     def _role(self, spec: FunctionSpec, log_group: logs.ILogGroup) -> iam.IRole:

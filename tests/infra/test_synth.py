@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -70,3 +71,9 @@ def test_a_wrong_configuration_stops_with_one_sentence_and_no_traceback(
     assert sentence in said
     assert "Traceback" not in said
     assert not list((tmp_path / "cdk.out").glob("*.template.json"))
+
+
+def test_a_fleet_comes_after_the_control_plane_and_goes_before_it(assembly: Path) -> None:
+    stacks = json.loads((assembly / "manifest.json").read_text(encoding="utf-8"))["artifacts"]
+    for name in ("default", "existing", "public"):
+        assert "SpotFailoverControlPlane" in stacks[f"SpotFailoverFleet-{name}"]["dependencies"]
