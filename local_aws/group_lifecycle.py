@@ -11,7 +11,7 @@ from moto.autoscaling.models import autoscaling_backends
 from local_aws import group_events
 from local_aws.group_events import Event
 from local_aws.group_launches import GROUP_NAME_TAG
-from local_aws.group_members import LAUNCHING, TERMINATING, HookWait, Lifecycle, Member
+from local_aws.group_members import LAUNCHING, TERMINATING, HookWait, Lifecycle, Member, instance_arn
 from local_aws.load_balancing import LoadBalancing
 from local_aws.world import World
 
@@ -56,6 +56,10 @@ class GroupLifecycle:
             instance_type=record.instance_type,
             spot=record.instance.lifecycle == "spot",
         )
+        arn = instance_arn(group.region, group.account_id, member.instance_id)
+        for state in ("pending", "running"):
+            change = group_events.instance_state_change(arn, instance_id=member.instance_id, state=state)
+            self._emit(change)
         return member
 
     def advance(self, member: Member) -> None:
