@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.infra.templates import Template
+from tests.infra.templates import REPOSITORY, Template
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CERTIFICATE_ARN = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
 EXISTING_VPC_FLEET = {
     "name": "existing",
@@ -53,14 +51,15 @@ def cdk_context() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory, cdk_context: dict[str, Any]) -> Path:
     """The folder of a synthesis that cdk-nag let pass; anything it found would have raised."""
-    os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
-    os.environ["CDK_VALIDATION"] = "false"  # cfn-lint checks the same templates in a test of its own
-    from app import build  # noqa: PLC0415 (importing the CDK takes seconds; the configuration's tests do without)
-
     outdir = tmp_path_factory.mktemp("cdk.out")
     fleets = [*cdk_context["fleets"], EXISTING_VPC_FLEET, PUBLIC_HTTPS_FLEET]
     options = {"alarm_topic_arn": "arn:aws:sns:us-east-1:123456789012:pager"}
-    build({**cdk_context, **options, "fleets": fleets}, outdir=str(outdir)).synth()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
+        patch.setenv("CDK_VALIDATION", "false")  # cfn-lint checks the same templates in a test of its own
+        from app import build  # noqa: PLC0415 (importing the CDK takes seconds; most tests do without)
+
+        build({**cdk_context, **options, "fleets": fleets}, outdir=str(outdir)).synth()
     return outdir
 
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.config import AppConfig, ExistingVpc, NewVpc
@@ -224,6 +224,7 @@ _JSON = st.recursive(
 _FLEET_KEYS = st.sampled_from(["name", "model", "engine_args", "instance_types", "nodes", "vpc"])
 
 
+@settings(deadline=None)  # the machine may be busy with an engine
 @given(
     context=st.dictionaries(st.sampled_from(["notice_seconds", "fleets", "alarm_topic_arn", "other"]), _JSON)
     | st.fixed_dictionaries(

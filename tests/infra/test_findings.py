@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.conftest import REPOSITORY
+from tests.infra.templates import REPOSITORY
 
 
 def test_cdk_nag_finds_nothing_that_is_not_acknowledged(assembly: Path) -> None:

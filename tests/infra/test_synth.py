@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.conftest import REPOSITORY
+from tests.infra.templates import REPOSITORY
 
 CDK = REPOSITORY / "node_modules" / ".bin" / "cdk"
 
