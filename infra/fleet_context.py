@@ -65,7 +65,8 @@ def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> 
         max_nodes=fields.integer("max_nodes", default=max(2 * nodes, 1), low=max(nodes, 1), high=1000),
         on_demand_base=fields.integer("on_demand_base", default=0, low=0, high=nodes),
         volume_gib=fields.integer("volume_gib", default=200, low=100, high=16384),
-        volume_throughput_mibps=fields.integer("volume_throughput_mibps", default=500, low=125, high=1000),
+        # gp3 gives 0.25 MiB/s for each of its 3000 included IOPS at most.
+        volume_throughput_mibps=fields.integer("volume_throughput_mibps", default=500, low=125, high=750),
         start_timeout_seconds=fields.integer("start_timeout_seconds", default=1800, low=60, high=7200),
         notice_seconds=control_plane.notice_seconds,
         log_retention_days=control_plane.log_retention_days,

@@ -153,6 +153,10 @@ WRONG = {
         fleet(volume_gib=20),
         "volume_gib is 20; allowed: a whole number from 100",
     ),
+    "more throughput than gp3's own IOPS carry": (
+        fleet(volume_throughput_mibps=1000),
+        "volume_throughput_mibps is 1000; allowed: a whole number from 125 to 750.",
+    ),
     "hook longer than Auto Scaling's": (
         fleet(start_timeout_seconds=7201),
         "allowed: a whole number from 60 to 7200.",
