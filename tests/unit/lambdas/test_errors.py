@@ -12,7 +12,7 @@ from botocore.exceptions import (
 )
 from spot_failover.errors import PermanentAwsError, RetryableAwsError, aws_call, classify
 
-from tests.unit.lambdas.fake_aws import client_error
+from tests.unit.lambdas.fake_services import client_error
 
 
 @pytest.mark.parametrize(

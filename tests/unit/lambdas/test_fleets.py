@@ -7,12 +7,14 @@ from typing import Any
 
 from spot_failover.fleets import Fleet, FleetDirectory, Group, find_nodes
 
-from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws, client
+from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws
+from tests.unit.lambdas.fake_services import client
 
 
 def test_nodes_are_told_from_foreign_and_unknown_instances_by_their_own_tag(aws: Aws) -> None:
-    nodes = aws.add_fleet("chat", nodes=2)
-    foreign = aws.add_instances(1, tags=[{"Key": "Name", "Value": TAG}])
+    group = {"Key": "aws:autoscaling:groupName", "Value": "spot-failover-chat"}
+    nodes = [_launch({"Key": TAG, "Value": "chat"}, group) for _ in range(2)]
+    foreign = [_launch({"Key": "Name", "Value": TAG})]
     found = find_nodes(client("ec2"), [*nodes, *foreign, "i-00000000000000000"], tag_key=TAG)
     assert found.keys() == set(nodes)
     assert {node.fleet for node in found.values()} == {"chat"}
@@ -20,7 +22,7 @@ def test_nodes_are_told_from_foreign_and_unknown_instances_by_their_own_tag(aws:
 
 
 def test_a_node_is_still_one_after_its_end(aws: Aws) -> None:
-    (node,) = aws.add_fleet("chat", nodes=1)
+    node = _launch({"Key": TAG, "Value": "chat"})
     client("ec2").terminate_instances(InstanceIds=[node])
     assert find_nodes(client("ec2"), [node], tag_key=TAG).keys() == {node}
 
@@ -83,6 +85,16 @@ def test_every_page_of_an_answer_is_read() -> None:
     paged: Any = Paged()
     fleet = FleetDirectory(paged, tag_key=TAG).fleets(["chat"], now=NOTICED)["chat"]
     assert fleet.target_group_arns == ("one", "two")
+
+
+def _launch(*tags: dict[str, str]) -> str:
+    """Launch an instance in moto's EC2, whose filters and terminated instances are AWS's."""
+    specification = [{"ResourceType": "instance", "Tags": list(tags)}]
+    answer = client("ec2").run_instances(
+        ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=specification
+    )
+    instance_id: str = answer["Instances"][0]["InstanceId"]
+    return instance_id
 
 
 def _add_group(aws: Aws, fleet: str) -> None:

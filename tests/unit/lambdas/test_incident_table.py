@@ -12,7 +12,8 @@ from spot_failover.incident_table import Claim, IncidentTable
 from spot_failover.incidents import Entry
 from spot_failover.outcomes import Outcome, Step
 
-from tests.unit.lambdas.fake_aws import NOTICED, Aws, client, client_error
+from tests.unit.lambdas.fake_aws import NOTICED, Aws
+from tests.unit.lambdas.fake_services import client, client_error
 
 DETAIL: dict[str, Any] = {
     "text": "ä",

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from spot_failover.departures import ActionResult, Departure, earliest_notices
 from spot_failover.messages import backoff_seconds
 from spot_failover.notice_function import NoticeFunction
@@ -18,7 +15,7 @@ from spot_failover.notices import InstanceAction
 from spot_failover.notices import Notice as InterruptionNotice
 from spot_failover.outcomes import Outcome, Step
 
-from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws, sample_event
+from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws
 
 Notice = Callable[..., dict[str, Any]]
 Metrics = Callable[[], dict[tuple[str, str], list[float]]]
@@ -238,69 +235,6 @@ def test_log_lines_carry_instance_fleet_and_incident(
     assert [[getattr(line, key) for key in keys] for line in told] == [
         [node, "chat", node, "deregister", "deregistered"]
     ]
-
-
-class MemoryQueue:
-    """The two calls of a queue, in memory: fast enough for many examples."""
-
-    def __init__(self) -> None:
-        self.dead: list[str] = []
-        self.delayed: list[str] = []
-
-    def send_message(self, **parameters: Any) -> None:
-        assert parameters["MessageAttributes"]["reason"]["StringValue"]
-        self.dead.append(parameters["MessageBody"])
-
-    def change_message_visibility(self, **parameters: Any) -> None:
-        self.delayed.append(parameters["ReceiptHandle"])
-
-
-ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-SAMPLE = sample_event("ec2_spot_interruption_warning")
-NEARLY_NOTICES = st.builds(
-    lambda name, value: {**SAMPLE, name: value}, st.sampled_from(sorted(SAMPLE)), ANY_JSON
-)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(bodies=st.lists(ANY_JSON | NEARLY_NOTICES, min_size=1, max_size=5))
-def test_any_json_ends_foreign_or_dead_lettered_beside_a_notice_that_is_handled(
-    aws: Aws, action: SpyAction, bodies: list[Any]
-) -> None:
-    queue = MemoryQueue()
-    node = "i-0123456789abcdef1"
-    found = {"InstanceId": node, "Tags": [{"Key": TAG, "Value": "chat"}]}
-    pages = [{"Reservations": [{"Instances": [found]}]}]
-    fakes: Any = (
-        SimpleNamespace(get_paginator=lambda _: SimpleNamespace(paginate=lambda **_: pages)),
-        SimpleNamespace(batch_write_item=lambda **_: {}),
-    )
-    spy = SpyAction()
-    function = NoticeFunction(
-        Step.DEREGISTER,
-        spy,
-        settings=aws.settings,
-        ec2=fakes[0],
-        sqs=queue,  # type: ignore[arg-type]
-        dynamodb=fakes[1],
-        clock=lambda: NOTICED,
-    )
-    good = {**SAMPLE, "detail": {"instance-id": node, "instance-action": "terminate"}}
-    texts = [json.dumps(body) for body in [good, *bodies]]
-    records = [
-        {"messageId": str(number), "receiptHandle": str(number), "body": text, "attributes": {}}
-        for number, text in enumerate(texts)
-    ]
-    response = function.handle({"Records": records}, SimpleNamespace())
-    assert response == {"batchItemFailures": []}
-    assert queue.delayed == []
-    assert spy.instance_ids == [[node]]
-    foreign = [text for text in texts[1:] if text not in queue.dead]
-    assert all(json.loads(text)["detail"] == SAMPLE["detail"] for text in foreign)
 
 
 def test_of_several_notices_for_a_node_the_earliest_deadline_counts() -> None:

@@ -13,7 +13,8 @@ from spot_failover.fleets import FleetDirectory
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Outcome, Step
 
-from tests.unit.lambdas.fake_aws import TAG, Aws, client_error
+from tests.unit.lambdas.fake_aws import TAG, Aws
+from tests.unit.lambdas.fake_services import client_error
 
 Notice = Callable[..., dict[str, Any]]
 

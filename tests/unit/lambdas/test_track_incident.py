@@ -205,33 +205,18 @@ def test_a_nodes_report_becomes_its_incidents_drain(
     assert counted["chat", "drain.cut_requests"][0] == 0
 
 
-@pytest.mark.parametrize(
-    ("output", "outcome"),
-    [
-        (json.dumps({**REPORT, "outcome": "cut", "cut": 2}), Outcome.CUT),
-        ("", Outcome.UNREPORTED),
-        ("Killed", Outcome.UNREPORTED),
-        ("[]", Outcome.UNREPORTED),
-        ("[" * 100_000, Outcome.UNREPORTED),
-        (json.dumps(REPORT)[:-5], Outcome.UNREPORTED),
-        (json.dumps({**REPORT, "outcome": "fine"}), Outcome.UNREPORTED),
-        (json.dumps({**REPORT, "outcome": ["drained"]}), Outcome.UNREPORTED),
-        (json.dumps({**REPORT, "finished_at": "yesterday"}), Outcome.UNREPORTED),
-        (json.dumps({**REPORT, "finished_at": "2026-11-23T13:38:31"}), Outcome.UNREPORTED),
-        (json.dumps({**REPORT, "started_at": None}), Outcome.UNREPORTED),
-        (json.dumps({**REPORT, "in_flight_at_start": None, "seconds": float("nan")}), Outcome.DRAINED),
-        (json.dumps({**REPORT, "in_flight_at_start": True, "finished": -1, "cut": 2.5}), Outcome.DRAINED),
-    ],
-)
-def test_whatever_a_command_printed_is_recorded_as_what_it_was(
-    aws: Aws, function: TrackFunction, output: str, outcome: Outcome
-) -> None:
+def test_a_command_without_a_report_is_recorded_as_such(aws: Aws, function: TrackFunction) -> None:
     (node,) = aws.add_fleet("chat", nodes=1)
     aws.table.write([entry(node)])
-    aws.systems_manager.outputs[COMMAND, node] = {"StandardOutputContent": output}
-    aws.send(command_ended(node, status="Failed" if outcome is Outcome.UNREPORTED else "Success"))
+    aws.systems_manager.outputs[COMMAND, node] = {
+        "StandardOutputContent": "Killed",
+        "StandardErrorContent": "signal 9",
+    }
+    aws.send(command_ended(node, status="Failed"))
     assert aws.deliver(function) == []
-    assert known(aws, node).outcomes[Step.DRAIN] is outcome
+    incident = known(aws, node)
+    assert incident.outcomes[Step.DRAIN] is Outcome.UNREPORTED
+    assert incident.entries[-1].detail == {"command_id": COMMAND, "status": "Failed", "error": "signal 9"}
 
 
 def test_a_command_that_still_runs_costs_no_call(aws: Aws, function: TrackFunction) -> None:
