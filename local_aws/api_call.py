@@ -110,9 +110,11 @@ def read_call(environ: dict[str, Any]) -> ApiCall | None:
     if credential is None:
         return None
     key, region, service = credential.groups()
+    own = environ.copy()
     if service != "s3":
-        _keep_body(environ)
-    request = Request(environ.copy())
+        body = _keep_body(environ)
+        own |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    request = Request(own)
     try:
         model = get_service_model(_MODELS.get(service, service))
         name, uri_params = _operation_name(request, model)
@@ -121,16 +123,16 @@ def read_call(environ: dict[str, Any]) -> ApiCall | None:
         raise UnknownCallError(
             f"the local AWS knows no call {request.method} {request.path} of {service}"
         ) from err
-    if service != "s3":
-        environ["wsgi.input"].seek(0)
     return ApiCall(request, key, region, service, model, operation, uri_params)
 
 
-def _keep_body(environ: dict[str, Any]) -> None:
+def _keep_body(environ: dict[str, Any]) -> bytes:
+    """Read the body, leave it to be read again, and return it."""
     body = Request(environ.copy()).get_data()
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
+    return body
 
 
 def _operation_name(request: Request, model: ServiceModel) -> tuple[str, dict[str, Any]]:
