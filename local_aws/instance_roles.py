@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from moto.iam import iam_backends
-from moto.sts.models import sts_backends
 
+from local_aws.iam_sessions import assume_role_for_service
 from local_aws.imds import RoleCredentials
 from local_aws.world import World
 
-# EC2 hands out credentials for six hours and renews them before they end.
-_LIFETIME_SECONDS = 6 * 3600
+# EC2 renews credentials before they end.
 _RENEWED_BEFORE = timedelta(minutes=5)
 
 
@@ -52,18 +51,12 @@ def credentials_of(world: World, role: InstanceRole, instance_id: str) -> Callab
 
 
 def _assume(world: World, role: InstanceRole, session: str) -> RoleCredentials:
-    with world.lock:
-        assumed: Any = sts_backends[world.account_id]["aws"].assume_role(
-            region_name=world.region,
-            role_session_name=session,
-            role_arn=role.arn,
-            policy="",
-            duration=_LIFETIME_SECONDS,
-            external_id="",
-        )
+    assumed = assume_role_for_service(
+        world, role_arn=role.arn, service="ec2.amazonaws.com", session_name=session
+    )
     return RoleCredentials(
         access_key_id=assumed.access_key_id,
         secret_access_key=assumed.secret_access_key,
         session_token=assumed.session_token,
-        expiration=assumed.expiration.replace(tzinfo=UTC),
+        expiration=datetime.fromtimestamp(assumed.expires_at, tz=UTC),
     )
