@@ -97,8 +97,10 @@ def _steps(evidence: Evidence) -> Check:
 def _in_flight(interruptions: Sequence[Interruption]) -> Check:
     problems = [
         f"{each.instance_id} was idle when its drain began, so it proves nothing about running requests"
-        for each in interruptions
         if each.in_flight_at_notice == 0
+        else f"nobody counted the requests on {each.instance_id}"
+        for each in interruptions
+        if not each.in_flight_at_notice
     ]
     total = sum(each.in_flight_at_notice or 0 for each in interruptions)
     return _check("requests were in flight", problems, f"{total} requests in flight on the nodes that left")
@@ -106,7 +108,9 @@ def _in_flight(interruptions: Sequence[Interruption]) -> Check:
 
 def _nothing_cut(interruptions: Sequence[Interruption]) -> Check:
     problems = [
-        f"{each.instance_id} cut {each.cut_requests} requests" for each in interruptions if each.cut_requests
+        f"{each.instance_id} cut {'nobody knows how many' if each.cut_requests is None else each.cut_requests}"
+        for each in interruptions
+        if each.cut_requests != 0
     ]
     return _check("drains cut nothing", problems, "every running request finished on its node")
 

@@ -131,11 +131,20 @@ def test_interruption_that_did_not_take_place_fails_the_run() -> None:
 def test_idle_node_proves_nothing_about_running_requests() -> None:
     (check,) = failed(with_interruption(in_flight_at_notice=0))
     assert check.name == "requests were in flight"
+    assert "i-leaving was idle" in check.says
+
+
+def test_what_nobody_counted_is_no_success() -> None:
+    unknown = failed(with_interruption(in_flight_at_notice=None, cut_requests=None))
+    assert [check.says for check in unknown][1:] == [
+        "nobody counted the requests on i-leaving",
+        "i-leaving cut nobody knows how many",
+    ]
 
 
 def test_cut_request_fails_the_run() -> None:
     (check,) = failed(with_interruption(cut_requests=1))
-    assert "i-leaving cut 1 requests" in check.says
+    assert check.says == "i-leaving cut 1"
 
 
 @pytest.mark.parametrize(
