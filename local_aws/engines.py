@@ -62,8 +62,11 @@ def engine_command(
 
 
 def _vllm_command(*, host: str, port: int, model_dir: Path, shutdown_timeout: int) -> list[str]:
+    # On AWS an engine has a machine of its own. Here it takes a whole core whenever it has a request, and the
+    # functions and APIs of the local AWS, which would not share that core, must not wait for it.
+    command = ["nice", "-n", "10"]
     # The `vllm` command of the CPU build fails for want of a distribution of that name; its module works.
-    command = [str(ENGINE_PYTHON), "-m", "vllm.entrypoints.openai.api_server"]
+    command += [str(ENGINE_PYTHON), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(model_dir), "--served-model-name", SERVED_MODEL_NAME]
     command += ["--host", host, "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
     command += ["--enforce-eager", "--kv-cache-memory-bytes", str(128 * 1024 * 1024)]
