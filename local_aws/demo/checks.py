@@ -91,7 +91,7 @@ def _steps(evidence: Evidence) -> Check:
     for each in evidence.interruptions:
         if missing := each.missing_steps():
             problems.append(f"{each.instance_id} lacks {', '.join(missing)}")
-    return _check("every step happened", problems, f"{seen} incidents, each with every step on record")
+    return _check("every step happened", problems, f"every step of every incident is on record ({seen})")
 
 
 def _in_flight(interruptions: Sequence[Interruption]) -> Check:
@@ -107,11 +107,12 @@ def _in_flight(interruptions: Sequence[Interruption]) -> Check:
 
 
 def _nothing_cut(interruptions: Sequence[Interruption]) -> Check:
-    problems = [
-        f"{each.instance_id} cut {'nobody knows how many' if each.cut_requests is None else each.cut_requests}"
-        for each in interruptions
-        if each.cut_requests != 0
-    ]
+    problems: list[str] = []
+    for each in interruptions:
+        if each.cut_requests is None:
+            problems.append(f"nobody counted what {each.instance_id} cut")
+        elif each.cut_requests:
+            problems.append(f"{each.instance_id} cut {each.cut_requests}")
     return _check("drains cut nothing", problems, "every running request finished on its node")
 
 

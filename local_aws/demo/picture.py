@@ -30,6 +30,8 @@ INK, FAINT, LOST, RETRIED = "#22303c", "#8a96a3", "#c8323c", "#7b61c9"
 READY = "#4f7cac"
 # Steps closer than this share one line and one label.
 _TOGETHER_SECONDS = 6.0
+_LABEL_INCHES = 2.0
+_LABEL_ROWS = (0.98, 0.2)
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -47,7 +49,7 @@ def draw(story: Story, path: Path) -> None:
     """Write the picture as PNG. Time zero is the story's beginning."""
     with mpl.rc_context(_STYLE):
         lanes = max(len(story.nodes), 1)
-        figure = Figure(figsize=(15, 6.0 + 0.5 * lanes), dpi=110, layout="constrained")
+        figure = Figure(figsize=(_picture_inches(story), 6.0 + 0.5 * lanes), dpi=110, layout="constrained")
         steps, nodes, capacity, requests = figure.subplots(
             4, 1, sharex=True, height_ratios=[1.7, 0.5 * lanes + 0.3, 1.1, 1.6]
         )
@@ -88,26 +90,28 @@ def _step_groups(story: Story) -> list[tuple[float, str]]:
 def _draw_steps(axes: Axes, story: Story) -> None:
     axes.set_ylim(0, 1)
     axes.axis("off")
-    last_right = -math.inf
-    high = True
     width = max(story.end - story.begin, 1)
+    # Labels stand in two rows; each goes into the first row where the one before it has ended.
+    ends = [-math.inf] * len(_LABEL_ROWS)
     for at, label in _step_groups(story):
-        # A label needs about 13% of the width; where the one before is nearer, it goes half a storey down.
-        high = True if at > last_right else not high
-        last_right = at + 0.15 * width
-        lines = label.count("\n") + 1
-        axes.axvline(
-            at, ymax=0.98 if high else 0.2, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.55
-        )
+        row = next((row for row, end in enumerate(ends) if end < at), ends.index(min(ends)))
+        ends[row] = at + _LABEL_INCHES / _picture_inches(story) * width
+        top = _LABEL_ROWS[row]
+        axes.axvline(at, ymax=top, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.55)
         axes.text(
             at + 0.004 * width,
-            0.98 if high else 0.2,
+            top,
             label,
             va="top",
-            fontsize=9 if lines < 6 else 8,
+            fontsize=9,
             linespacing=1.35,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85},
         )
+
+
+def _picture_inches(story: Story) -> float:
+    """Return the width that leaves every incident room for its labels, within reason."""
+    return min(40.0, max(15.0, (story.end - story.begin) / 12))
 
 
 def _draw_nodes(axes: Axes, story: Story) -> None:

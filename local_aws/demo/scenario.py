@@ -36,7 +36,7 @@ CONTROL_PLANE_STACK = "SpotFailoverControlPlane"
 FLEET_READY_SECONDS = 300.0
 # Traffic without any incident before the first notice and after the last recovery, for comparison.
 CALM_SECONDS = 6.0
-ENGINE_NAMES: dict[EngineKind, str] = {"real": "vLLM, CPU build", "emulated": "EMULATED engine, not vLLM"}
+ENGINE_NAMES: dict[EngineKind, str] = {"real": "vLLM, CPU build", "emulated": "EMULATED engine (not vLLM)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,9 +203,10 @@ def _engine_version(url: str) -> str:
 
 def _title(engine: EngineIdentity, evidence: Evidence, nodes: int) -> str:
     lost = sum(not record.complete for record in evidence.records)
+    taken = len(evidence.interruptions)
     return (
-        f"{len(evidence.interruptions)} spot interruptions of a fleet of {nodes} nodes, {engine.name}"
-        f" {engine.version}: {len(evidence.records)} requests, {lost} lost"
+        f"{nodes} nodes, {taken} spot interruption{'' if taken == 1 else 's'}:"
+        f" {lost} of {len(evidence.records)} requests lost. {engine.name} {engine.version}"
     )
 
 

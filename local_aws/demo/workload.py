@@ -42,5 +42,6 @@ def ask(*, client: int, number: int, tokens_per_second: float) -> Ask:
         kind=next(islice(cycle(RequestKind), turn % len(RequestKind), None)),
         prompt=PROMPTS[(turn * 2 + client) % len(PROMPTS)],
         max_tokens=max(MIN_TOKENS, min(MAX_TOKENS, round(seconds * tokens_per_second))),
-        rest_seconds=REST_SECONDS[turn % len(REST_SECONDS)],
+        # The clients begin one after another, or they would all rest at the same time.
+        rest_seconds=REST_SECONDS[turn % len(REST_SECONDS)] if number else 1.1 * (client % 8),
     )

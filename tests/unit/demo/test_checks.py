@@ -138,7 +138,7 @@ def test_what_nobody_counted_is_no_success() -> None:
     unknown = failed(with_interruption(in_flight_at_notice=None, cut_requests=None))
     assert [check.says for check in unknown][1:] == [
         "nobody counted the requests on i-leaving",
-        "i-leaving cut nobody knows how many",
+        "nobody counted what i-leaving cut",
     ]
 
 
