@@ -83,6 +83,12 @@ def marked_pids(mark: str, *, variable: str = NODE_MARK) -> set[int]:
     return chosen - {os.getpid()}
 
 
+def pids_by_mark(marks: Iterable[str]) -> dict[str, set[int]]:
+    """Return the live pids of several nodes with one look at /proc."""
+    processes, own_session = read_processes(NODE_MARK), os.getsid(0)
+    return {mark: select_marked(processes, mark, own_session=own_session) for mark in marks}
+
+
 def kill_marked(mark: str, *, variable: str = NODE_MARK, timeout: float = 10.0) -> set[int]:
     """SIGKILL everything under a mark until nothing is left; return the pids still alive after `timeout`
     seconds.

@@ -9,6 +9,7 @@ from typing import Any
 from local_aws.group_launches import FLEET_TAG, Launcher
 from local_aws.group_lifecycle import GroupLifecycle
 from local_aws.load_balancing import LoadBalancing
+from local_aws.node_processes import pids_by_mark
 from local_aws.nodes import Node, Nodes
 from local_aws.proxy import Proxy
 from local_aws.world import World
@@ -31,10 +32,11 @@ class Views:
         nodes = self._nodes.all()
         if not nodes:
             return []
+        pids = pids_by_mark(node.instance_id for node in nodes)
         with ThreadPoolExecutor(max_workers=min(16, len(nodes))) as pool:
-            return list(pool.map(self._view, nodes))
+            return list(pool.map(lambda node: self._view(node, pids[node.instance_id]), nodes))
 
-    def _view(self, node: Node) -> dict[str, Any]:
+    def _view(self, node: Node, pids: set[int]) -> dict[str, Any]:
         member = self._lifecycle.member(node.instance_id)
         return {
             "instance_id": node.instance_id,
@@ -46,7 +48,7 @@ class Views:
             "noticed_at": node.noticed_at,
             "deadline": node.deadline,
             "status": node.agent_status() if node.state == "running" else None,
-            "pids": sorted(node.pids()),
+            "pids": sorted(pids),
         }
 
     def load_balancer_url(self, fleet: str) -> dict[str, str]:

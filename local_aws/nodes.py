@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -181,13 +182,14 @@ class Nodes:
             return
         began = time.monotonic()
         node.imds.stop()
-        alive = len(node.pids())
+        alive = node.pids()
+        node_processes.send_signal(alive, signal.SIGKILL)
         left = node_processes.kill_marked(instance_id)
         self._world.timeline.record(
             "node_killed",
             instance_id=instance_id,
             state=state,
-            processes=alive,
+            processes=len(alive),
             left=sorted(left),
             seconds=round(time.monotonic() - began, 3),
         )

@@ -1,0 +1,260 @@
+"""Five departures of real vLLM nodes at once, each under another condition, and all that was observed.
+
+The scenarios share one fleet and one minute, because vLLM takes half a minute to start and a drain its
+own time. Replacements are switched off (the group's Launch process is suspended): starting engines would
+only take the processors from those that drain.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from local_aws.control_client import Control, NodeView
+from local_aws.session import LocalAws
+
+FLEET = "drained"
+NOTICE_SECONDS = 60
+STREAM_TOKENS = 3_000
+ENDLESS_TOKENS = 30_000
+ENDLESS_REQUESTS = 8
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One streamed completion as its client saw it."""
+
+    tokens: int | None
+    finish_reason: str | None
+    complete: bool
+
+
+@dataclass
+class Departure:
+    """One node's interruption. Times are epoch seconds."""
+
+    instance_id: str
+    address: str
+    noticed_at: float
+    deadline: float
+    views: list[tuple[float, NodeView]] = field(default_factory=list)
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the drain's outcome as the agent itself reports it."""
+        outcomes = [
+            view.status["drain"]["outcome"] for _, view in self.views if view.status and view.status["drain"]
+        ]
+        found = [outcome for outcome in outcomes if outcome is not None]
+        assert found, f"no outcome in {len(self.views)} looks at {self.instance_id}"
+        return dict(found[-1])
+
+    def engine_gone_at(self) -> float:
+        """Return when the engine was first seen to have no process any more."""
+        return next(at for at, view in self.views if view.status and view.status["engine"]["pids"] == [])
+
+
+@dataclass
+class Scene:
+    """What happened."""
+
+    command_alone: Departure
+    imds_alone: Departure
+    both: Departure
+    cannot_finish: Departure
+    control_plane_off: Departure
+    streams: list[Stream]
+    endless: list[Stream]
+    probes: list[tuple[float, int]]
+    timeline: list[dict[str, Any]]
+    counts: list[tuple[float, list[dict[str, Any]]]]
+    last_views: list[NodeView]
+
+
+def stream(url: str, tokens: int) -> Stream:
+    """Stream a completion of exactly so many tokens and say how it ended."""
+    body = {
+        "model": "tiny",
+        "prompt": "Once upon a time",
+        "max_tokens": tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    usage, reason, complete = None, None, False
+    try:
+        with urllib.request.urlopen(_post(url, body), timeout=90) as answer:
+            for line in answer:
+                text = line.decode().removeprefix("data: ").strip()
+                if text == "[DONE]":
+                    complete = True
+                elif text:
+                    chunk = json.loads(text)
+                    usage = chunk["usage"]["completion_tokens"] if chunk.get("usage") else usage
+                    reason = chunk["choices"][0]["finish_reason"] if chunk["choices"] else reason
+    except (OSError, ValueError):  # broken off: the client sees no end of the stream
+        complete = False
+    return Stream(usage, reason, complete)
+
+
+def _post(url: str, body: dict[str, Any]) -> urllib.request.Request:
+    headers = {"Content-Type": "application/json"}
+    return urllib.request.Request(f"{url}/v1/completions", data=json.dumps(body).encode(), headers=headers)
+
+
+def probe(url: str) -> int:
+    """Ask for one token and return the HTTP status; 0 when there was no answer."""
+    try:
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+        with urllib.request.urlopen(_post(url, body), timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as err:
+        return err.code
+    except OSError:
+        return 0
+
+
+def wait_for(what: Callable[[], Any], seconds: float, waited_for: str) -> Any:
+    give_up = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < give_up, f"no {waited_for} in {seconds} s"
+        time.sleep(0.25)
+    return value
+
+
+class Stage:
+    """The fleet, the traffic and the watchers."""
+
+    def __init__(self, aws: LocalAws) -> None:
+        self.aws = aws
+        self.control: Control = aws.control
+        self.url = self.control.load_balancer_url(FLEET)
+        self.departures: list[Departure] = []
+        self.probes: list[tuple[float, int]] = []
+        self.counts: list[tuple[float, list[dict[str, Any]]]] = []
+        self._over = threading.Event()
+        self._watchers = [threading.Thread(target=each) for each in (self._probe, self._look)]
+
+    def __enter__(self) -> Stage:
+        for watcher in self._watchers:
+            watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for watcher in self._watchers:
+            watcher.join()
+
+    def targets(self) -> list[dict[str, Any]]:
+        return self.control._list("GET", "targets")
+
+    def interrupt(self, node: NodeView, *, imds: bool = True) -> Departure:
+        noticed_at = self.control.interrupt(node.instance_id, notice_seconds=NOTICE_SECONDS, imds=imds)
+        departure = Departure(node.instance_id, node.address, noticed_at, noticed_at + NOTICE_SECONDS)
+        self.departures.append(departure)
+        return departure
+
+    def commands_begun(self) -> set[str]:
+        return {
+            entry["instance_id"]
+            for entry in self.control.timeline()
+            if entry["kind"] == "command" and entry["status"] == "InProgress"
+        }
+
+    def _probe(self) -> None:
+        while not self._over.wait(0.5):
+            self.probes.append((time.time(), probe(self.url)))
+
+    def _look(self) -> None:
+        while not self._over.wait(0.7):
+            self.counts.append((time.time(), self.targets()))
+            views = {view.instance_id: view for view in self.control.nodes()}
+            for departure in list(self.departures):
+                departure.views.append((time.time(), views[departure.instance_id]))
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Deploy six nodes, give five of them notice, and watch until the last is gone."""
+    with LocalAws(tmp_path_factory.mktemp("drain"), engine="real") as aws:
+        fleet = {"name": FLEET, "model": "tiny", "served_model_name": "tiny", "nodes": 6, "max_nodes": 6}
+        aws.deploy({"fleets": [fleet], "notice_seconds": str(NOTICE_SECONDS)})
+        wait_for(lambda: _healthy(aws.control) == 6, 240, "six healthy nodes")
+        aws.client("autoscaling").suspend_processes(
+            AutoScalingGroupName=f"spot-failover-{FLEET}", ScalingProcesses=["Launch"]
+        )
+        with ThreadPoolExecutor(max_workers=32) as clients, Stage(aws) as stage:
+            yield play(stage, clients)
+
+
+def _healthy(control: Control) -> int:
+    return sum("healthy" in view.target_states.values() for view in control.nodes())
+
+
+def play(stage: Stage, clients: ThreadPoolExecutor) -> Scene:
+    """Give the five notices, each under its own condition, while every node has a request to finish."""
+    nodes = stage.control.nodes()
+    streams = [clients.submit(stream, stage.url, STREAM_TOKENS) for _ in nodes]
+    hopeless = f"http://{nodes[2].address}:8000"
+    endless = [clients.submit(stream, hopeless, ENDLESS_TOKENS) for _ in range(ENDLESS_REQUESTS)]
+    wait_for(lambda: all(target["in_flight"] for target in stage.targets()), 10, "request on every node")
+
+    command_alone = stage.interrupt(nodes[0], imds=False)
+    both = stage.interrupt(nodes[1])
+    cannot_finish = stage.interrupt(nodes[2])
+    wait_for(lambda: len(stage.commands_begun()) == 3, 20, "three drain commands")
+
+    stage.control.inject_fault(action="ssm:SendCommand", error="AccessDeniedException")
+    imds_alone = stage.interrupt(nodes[3])
+    events = stage.aws.client("events")
+    for rule in events.list_rules()["Rules"]:
+        events.disable_rule(Name=rule["Name"])
+    control_plane_off = stage.interrupt(nodes[4])
+    refused = {"action": "ssm:SendCommand", "result": "AccessDeniedException"}
+    wait_for(lambda: _called(stage.control, refused), 20, "refused drain command")
+
+    wait_for(lambda: time.time() > control_plane_off.deadline + 2, NOTICE_SECONDS + 10, "end")
+    return Scene(
+        command_alone=command_alone,
+        imds_alone=imds_alone,
+        both=both,
+        cannot_finish=cannot_finish,
+        control_plane_off=control_plane_off,
+        streams=_results(streams),
+        endless=_results(endless),
+        probes=list(stage.probes),
+        timeline=stage.control.timeline(),
+        counts=list(stage.counts),
+        last_views=stage.control.nodes(),
+    )
+
+
+def _called(control: Control, wanted: dict[str, str]) -> bool:
+    return any(wanted.items() <= call.items() for call in control.calls())
+
+
+def _results(futures: list[Future[Stream]]) -> list[Stream]:
+    return [future.result(timeout=60) for future in futures]
+
+
+@pytest.fixture(scope="session")
+def drain_logs(
+    scene: Scene, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[dict[str, Any]]]:
+    """Return a node's agent log as parsed lines."""
+    base = next(p for p in tmp_path_factory.getbasetemp().iterdir() if p.name.startswith("drain"))
+
+    def read(instance_id: str) -> list[dict[str, Any]]:
+        journal = base / "nodes" / instance_id / "root/var/log/journal/spot-failover-agent.service.log"
+        return [json.loads(line) for line in journal.read_text().splitlines() if line.startswith("{")]
+
+    return read
