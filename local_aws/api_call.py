@@ -91,7 +91,7 @@ class ApiCall:
         answer = serializer.serialize(CallError(code, message))
         body = answer["body"]
         return (
-            _status(code, int(answer["status_code"])),
+            _status(code, self._protocol, int(answer["status_code"])),
             {str(name): str(value) for name, value in answer["headers"].items()},
             body if isinstance(body, bytes) else str(body).encode(),
         )
@@ -146,10 +146,12 @@ def _operation_name(request: Request, model: ServiceModel) -> tuple[str, dict[st
     return operation.name, uri_params
 
 
-def _status(code: str, modelled: int) -> int:
+def _status(code: str, protocol: str, modelled: int) -> int:
     """Return an error's HTTP status where the service's model has none for it."""
     if code in ("InternalFailure", "InternalError", "InternalServerError", "InternalServiceError"):
         return 500
     if code in ("ServiceUnavailable", "ServiceUnavailableException", "Unavailable"):
         return 503
-    return 403 if code == "AccessDenied" else modelled
+    if code in ("AccessDenied", "UnauthorizedOperation"):
+        return 403
+    return 403 if code == "AccessDeniedException" and protocol == "rest-json" else modelled

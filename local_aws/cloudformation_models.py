@@ -129,7 +129,10 @@ def install(world: World) -> None:
 
     default_properties("AWS::SSM::Document", {"DocumentFormat": "JSON", "DocumentType": "Command"})
 
-    def attach_managed_policies(role: Any, properties: Mapping[str, Any]) -> None:
+    def keep_policies(role: Any, properties: Mapping[str, Any]) -> None:
+        for name, document in role.policies.items():
+            # moto keeps the template's object, and would show its repr to whoever asks for the policy.
+            role.policies[name] = document if isinstance(document, str) else json.dumps(document)
         for arn in properties.get("ManagedPolicyArns", []):
             iam_backends[world.account_id]["aws"].attach_role_policy(arn, role.name)
 
@@ -148,7 +151,7 @@ def install(world: World) -> None:
         if group := properties.get("LoggingConfig", {}).get("LogGroup"):
             function.logs_group_name = group
 
-    after_create("AWS::IAM::Role", attach_managed_policies)
+    after_create("AWS::IAM::Role", keep_policies)
     after_create("AWS::DynamoDB::Table", set_time_to_live)
     after_create("AWS::SSM::Document", keep_document_as_json)
     after_create("AWS::Lambda::Function", keep_function_settings)

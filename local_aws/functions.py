@@ -16,9 +16,10 @@ from typing import Any
 
 from moto.awslambda.models import LambdaFunction, lambda_backends
 
+from local_aws.api_call import CallError
 from local_aws.execution_environment import ExecutionEnvironment, InvocationResult
 from local_aws.function_log import FunctionLog
-from local_aws.iam_sessions import assume_role_for_service
+from local_aws.iam_sessions import CannotAssumeRoleError, assume_role_for_service
 from local_aws.lambda_runtime import build_runtime_directory
 from local_aws.runtime_api import Invocation
 from local_aws.world import World
@@ -190,7 +191,12 @@ def install(world: World, functions: Functions) -> None:
         if kind == "DryRun":
             return b""
         payload = body if isinstance(body, bytes) else str(body or "{}").encode()
-        result = functions.invoke(function, payload)
+        try:
+            result = functions.invoke(function, payload)
+        except ThrottledError as err:
+            raise CallError("TooManyRequestsException", str(err)) from err
+        except CannotAssumeRoleError as err:
+            raise CallError("InvalidParameterValueException", str(err)) from err
         if result.error:
             answer["x-amz-function-error"] = "Unhandled"
         return result.payload

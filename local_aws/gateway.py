@@ -36,6 +36,7 @@ _DENIAL_CODES = {
     "ec2": "UnauthorizedOperation",
     "autoscaling": "AccessDenied",
     "elasticloadbalancing": "AccessDenied",
+    "monitoring": "AccessDenied",
     "s3": "AccessDenied",
     "sqs": "AccessDenied",
     "sts": "AccessDenied",

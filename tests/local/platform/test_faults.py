@@ -1,0 +1,69 @@
+"""Faults on purpose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local_aws.control_client import ControlError
+
+EVERYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(bench: Any) -> Iterator[None]:
+    yield
+    bench.aws.control.clear_faults()
+
+
+@pytest.fixture(scope="module")
+def caller(bench: Any, caller_source: str) -> str:
+    bench.function("caller", caller_source, EVERYTHING)
+    return "caller"
+
+
+@pytest.mark.parametrize(
+    ("action", "error", "status", "call"),
+    [
+        ("ec2:DescribeInstances", "RequestLimitExceeded", 400, ("ec2", "describe_instances")),
+        ("autoscaling:*", "Throttling", 400, ("autoscaling", "describe_auto_scaling_groups")),
+        ("ssm:ListCommands", "InternalServerError", 500, ("ssm", "list_commands")),
+        ("SQS:GetQueueUrl", "ServiceUnavailable", 503, ("sqs", "get_queue_url")),
+    ],
+)
+def test_call_fails_as_often_as_asked(
+    bench: Any, caller: str, action: str, error: str, status: int, call: tuple[str, str]
+) -> None:
+    params = {"QueueName": "q"} if call[0] == "sqs" else {}
+    bench.queue("q")
+    bench.aws.control.inject_fault(action, error, count=1)
+    failed = bench.call(caller, *call, **params)
+    assert (failed["Code"], failed["status"]) == (error, status)
+    assert bench.call(caller, *call, **params)["Code"] == "ok"
+
+
+def test_operators_calls_and_other_roles_are_spared(bench: Any, caller: str) -> None:
+    bench.aws.control.inject_fault("ec2:DescribeInstances", "Unavailable")
+    bench.aws.client("ec2").describe_instances()
+    assert bench.call(caller, "ec2", "describe_instances")["status"] == 503
+    bench.aws.control.clear_faults()
+    bench.aws.control.inject_fault("ec2:*", "Unavailable", role="somebody-else")
+    assert bench.call(caller, "ec2", "describe_instances")["Code"] == "ok"
+
+
+def test_slow_call_is_slow_and_holds_up_nobody_else(bench: Any, caller: str) -> None:
+    bench.call(caller, "ec2", "describe_instances")
+    bench.aws.control.inject_fault("ec2:DescribeInstances", delay_seconds=1.0)
+    begun = time.monotonic()
+    assert bench.call(caller, "ec2", "describe_instances")["Code"] == "ok"
+    assert time.monotonic() - begun >= 1.0
+
+
+def test_fault_that_would_do_nothing_is_refused(bench: Any) -> None:
+    with pytest.raises(ControlError, match="an error, a delay, or both"):
+        bench.aws.control.inject_fault("ec2:DescribeInstances")
+    with pytest.raises(ControlError, match="service:Operation"):
+        bench.aws.control.inject_fault("DescribeInstances", "Throttling")
