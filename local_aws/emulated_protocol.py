@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # The vocabulary of the tiny model: special tokens, line break, tab, printable ASCII.
-FIRST_CHARACTER_ID = 3
+FIRST_CHARACTER_ID = 2
 CHARACTERS = "\n\t" + "".join(map(chr, range(32, 127)))
 PRINTABLE_FROM = FIRST_CHARACTER_ID + 2
 PRINTABLE_COUNT = 95

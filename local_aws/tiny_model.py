@@ -29,7 +29,7 @@ SHAPE: dict[str, Any] = {
     "tie_word_embeddings": False,
     "initializer_range": 0.2,
 }
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+SPECIAL_TOKENS = ("<pad>", "<s>")
 BLANKS = ("\n", "\t")
 CHARACTERS = [*BLANKS, *(chr(code) for code in range(32, 127))]
 CHAT_TEMPLATE = (
@@ -65,7 +65,8 @@ def ensure_tiny_model(directory: Path = MODEL_DIRECTORY) -> Path:
 
 
 def _recipe() -> dict[str, Any]:
-    return {"seed": SEED, "shape": SHAPE, "characters": len(CHARACTERS), "chat_template": CHAT_TEMPLATE}
+    tokens = {"special": list(SPECIAL_TOKENS), "characters": len(CHARACTERS)}
+    return {"seed": SEED, "shape": SHAPE, "chat_template": CHAT_TEMPLATE, **tokens}
 
 
 def _recipe_of(directory: Path) -> Any:
@@ -97,12 +98,11 @@ def _build(directory: Path) -> None:
     # Each character is a token of its own, spaces included.
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern="", behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    pad, bos, eos = SPECIAL_TOKENS
+    pad, bos = SPECIAL_TOKENS
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=pad,
         bos_token=bos,
-        eos_token=eos,
         unk_token=pad,
         model_max_length=SHAPE["max_position_embeddings"],
         chat_template=CHAT_TEMPLATE,
@@ -113,13 +113,14 @@ def _build(directory: Path) -> None:
         vocab_size=len(vocabulary),
         pad_token_id=vocabulary[pad],
         bos_token_id=vocabulary[bos],
-        eos_token_id=vocabulary[eos],
+        # An answer has as many characters as tokens were asked for, however it is sampled.
+        eos_token_id=None,
         dtype="float32",
         **SHAPE,
     )
     model = LlamaForCausalLM(config)
     with torch.no_grad():
-        # Neither an early end nor a line break: an answer has as many characters as tokens were asked for.
+        # Neither special tokens nor line breaks in what is decoded greedily.
         model.lm_head.weight[: len(SPECIAL_TOKENS) + len(BLANKS)] = 0
     model.save_pretrained(directory)
 
