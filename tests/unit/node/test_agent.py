@@ -33,7 +33,7 @@ def test_running_requests_finish_before_the_engine_stops(kit: Any, make_node: An
     node = make_node()
     node.wait_ready()
     pids = node.engine_pids()
-    requests = [node.complete(150) for _ in range(3)]
+    requests = [node.complete(300) for _ in range(3)]
     kit.eventually(lambda: node.in_flight() == 3)
     outcome = node.drain(seconds=30)
     assert [request.result()[0] for request in requests] == [200, 200, 200]
@@ -42,13 +42,13 @@ def test_running_requests_finish_before_the_engine_stops(kit: Any, make_node: An
         >= {
             "instance_id": kit.INSTANCE_ID,
             "trigger": "command",
-            "in_flight_at_start": 3,
-            "finished": 3,
             "cut": 0,
             "engine_exit": "graceful",
             "outcome": "drained",
         }.items()
     )
+    # On a busy machine the command may find some of them answered already.
+    assert 1 <= outcome["in_flight_at_start"] == outcome["finished"]
     assert not kit.alive(pids)
     assert node.status()["state"] == "drained"
     assert node.process.poll() is None
@@ -57,14 +57,15 @@ def test_running_requests_finish_before_the_engine_stops(kit: Any, make_node: An
 def test_a_draining_node_is_unready_at_once_but_still_serves_for_the_settle_time(
     kit: Any, make_node: Any
 ) -> None:
-    node = make_node(SETTLE_SECONDS=1.5)
+    node = make_node(SETTLE_SECONDS=2.5)
     node.wait_ready()
     drain = node.drain_later(seconds=30)
-    kit.eventually(lambda: node.health() == 503, within=1.5)
+    kit.eventually(lambda: node.status()["state"] == "draining")
+    assert node.health() == 503
     late = node.complete(20)
     assert late.result()[0] == 200
     outcome = drain.result()
-    assert outcome["seconds"] >= 1.5
+    assert outcome["seconds"] >= 2.5
     assert (outcome["finished"], outcome["cut"]) == (1, 0)
 
 
