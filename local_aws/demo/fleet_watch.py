@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ class FleetWatch:
         self._entries: list[dict[str, Any]] = []
         self._nodes: list[NodeView] = []
         self._announced: dict[str, str] = {}
+        self._statuses: dict[str, Mapping[str, Any]] = {}
         self._silent_since: float | None = None
         self._problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="fleet-watch", daemon=True)
@@ -78,12 +80,20 @@ class FleetWatch:
     def _look(self) -> None:
         fresh = self._control.timeline(since=len(self._entries))
         self._entries.extend(fresh)
-        self._nodes = self._control.nodes()
+        self._nodes = [self._with_last_status(node) for node in self._control.nodes()]
         lines = [node_line(node, in_flight=requests_on(node), now=time.time()) for node in self._nodes]
         self._announce([(line.instance_id, line.state) for line in lines])
         counts = self.traffic_counts() if self.traffic_counts else None
         with contextlib.suppress(OSError):  # a closed terminal is no reason to stop watching
             self._progress.status(lines, counts)
+
+    def _with_last_status(self, node: NodeView) -> NodeView:
+        """Keep the agent's last word while it is late; after a notice its silence means the end."""
+        if node.status is not None:
+            self._statuses[node.instance_id] = node.status
+        elif node.noticed_at is None:
+            return replace(node, status=self._statuses.get(node.instance_id))
+        return node
 
     def _announce(self, states: Sequence[tuple[str, str]]) -> None:
         for instance_id, state in states:

@@ -31,7 +31,7 @@ READY = "#4f7cac"
 # Steps closer than this share one line and one label.
 _TOGETHER_SECONDS = 6.0
 _LABEL_INCHES = 2.0
-_LABEL_ROWS = (0.98, 0.2)
+_LABEL_ROWS = (0.98, 0.34, 0.12)
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -91,17 +91,21 @@ def _draw_steps(axes: Axes, story: Story) -> None:
     axes.set_ylim(0, 1)
     axes.axis("off")
     width = max(story.end - story.begin, 1)
-    # Labels stand in two rows; each goes into the first row where the one before it has ended.
+    # Labels stand in rows; each goes into the first row where the one before it has ended.
     ends = [-math.inf] * len(_LABEL_ROWS)
+    label_width = _LABEL_INCHES / _picture_inches(story) * width
     for at, label in _step_groups(story):
-        row = next((row for row, end in enumerate(ends) if end < at), ends.index(min(ends)))
-        ends[row] = at + _LABEL_INCHES / _picture_inches(story) * width
+        # At the right edge a label stands left of its line.
+        left = at if at + label_width < width else at - label_width
+        row = next((row for row, end in enumerate(ends) if end <= left), ends.index(min(ends)))
+        ends[row] = left + label_width
         top = _LABEL_ROWS[row]
         axes.axvline(at, ymax=top, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.55)
         axes.text(
-            at + 0.004 * width,
+            at + (0.004 if left == at else -0.004) * width,
             top,
             label,
+            ha="left" if left == at else "right",
             va="top",
             fontsize=9,
             linespacing=1.35,
@@ -111,7 +115,7 @@ def _draw_steps(axes: Axes, story: Story) -> None:
 
 def _picture_inches(story: Story) -> float:
     """Return the width that leaves every incident room for its labels, within reason."""
-    return min(40.0, max(15.0, (story.end - story.begin) / 12))
+    return min(40.0, max(15.0, 3 * _LABEL_INCHES * len(story.interruptions)))
 
 
 def _draw_nodes(axes: Axes, story: Story) -> None:
