@@ -128,7 +128,7 @@ def read_call(environ: dict[str, Any]) -> ApiCall | None:
 
 def _keep_body(environ: dict[str, Any]) -> bytes:
     """Read the body, leave it to be read again, and return it."""
-    body = Request(environ.copy()).get_data()
+    body: bytes = Request(environ.copy()).get_data()
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)

@@ -54,7 +54,8 @@ class Authorizer:
         """Return why a service may not do this with a role (as Lambda polls a queue), or None."""
         role = role_arn.rsplit("/", 1)[-1]
         session = RoleSession(role_name=role, role_arn=role_arn, session_name=by, service=by)
-        denial = self.denial(role, Target(action, arn), self._context(session))
+        with self._world.lock:
+            denial = self.denial(role, Target(action, arn), self._context(session))
         result = "AccessDenied" if denial else "ok"
         self._calls.record(action=action, resources=[arn], result=result, role=role, by=by)
         return denial

@@ -82,6 +82,8 @@ _ALARM_PROPERTIES = (
 
 def _put_alarm(world: World) -> Create:
     def put(name: str, properties: Mapping[str, Any]) -> None:
+        if "Metrics" in properties:
+            raise NotImplementedError("alarms on metric math are not emulated")
         given = {camelcase_to_underscores(each): properties.get(each) for each in _ALARM_PROPERTIES}
         cloudwatch_backends[world.account_id][world.region].put_metric_alarm(
             name=name,

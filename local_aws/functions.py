@@ -17,6 +17,7 @@ from typing import Any
 from moto.awslambda.models import LambdaFunction, lambda_backends
 
 from local_aws.api_call import CallError
+from local_aws.authorization import Authorizer
 from local_aws.execution_environment import ExecutionEnvironment, InvocationResult
 from local_aws.function_log import FunctionLog
 from local_aws.iam_sessions import CannotAssumeRoleError, assume_role_for_service
@@ -35,14 +36,16 @@ class ThrottledError(RuntimeError):
 class Functions:
     """Runs functions: warm environments are used again, more are started while all are busy."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, authorizer: Authorizer) -> None:
         self._world = world
+        self._authorizer = authorizer
         self._runtime = build_runtime_directory(world.state_dir / "lambda-runtime")
         self._lock = threading.Lock()
         self._idle: dict[str, list[ExecutionEnvironment]] = {}
         self._busy: dict[str, int] = {}
         self._all: list[ExecutionEnvironment] = []
         self._logs: dict[str, FunctionLog] = {}
+        self._with_stream: set[str] = set()
 
     def invoke(self, function: LambdaFunction, payload: bytes) -> InvocationResult:
         """Run a function once and wait for it. Raises `ThrottledError`, or what assuming its role raises."""
@@ -51,6 +54,8 @@ class Functions:
             timeout = float(function.timeout)
             invocation = Invocation(request_id, payload, function.function_arn, time.time() + timeout)
             result = environment.invoke(invocation, timeout_seconds=timeout)
+            if environment.id in self._with_stream:
+                self._demand_logging(function, environment, "logs:PutLogEvents")
         self._world.timeline.record(
             "function_invoked",
             name=function.function_name,
@@ -118,7 +123,25 @@ class Functions:
         )
         with self._lock:
             self._all.append(environment)
+        if self._demand_logging(function, environment, "logs:CreateLogStream"):
+            self._with_stream.add(environment.id)
         return environment
+
+    def _demand_logging(
+        self, function: LambdaFunction, environment: ExecutionEnvironment, action: str
+    ) -> bool:
+        """Lambda writes logs with the function's role; return whether that role may.
+
+        Without the permission CloudWatch would have no line. What tests read here is kept all the same.
+        """
+        prefix = f"arn:aws:logs:{self._world.region}:{self._world.account_id}:log-group"
+        denial = self._authorizer.denied_to_service(
+            role_arn=str(function.role),
+            by="lambda.amazonaws.com",
+            action=action,
+            arn=f"{prefix}:{function.logs_group_name}:log-stream:{environment.id}",
+        )
+        return denial is None
 
     def _unpacked(self, function: LambdaFunction) -> Path:
         """Unpack the function's deployed code once for each version of it."""

@@ -9,6 +9,6 @@ from local_aws.world import World
 
 def install(world: World, authorizer: Authorizer) -> None:
     """Run functions, and poll queues for them."""
-    runner = functions.Functions(world)
+    runner = functions.Functions(world, authorizer)
     functions.install(world, runner)
     event_sources.install(world, runner, authorizer)

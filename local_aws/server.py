@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from local_aws import (
     calls,
     cloudformation,
     cloudformation_models,
+    compute,
     control_api,
     event_bus,
     faults,
@@ -37,9 +37,6 @@ from local_aws.world import EngineKind, World
 log = logging.getLogger(__name__)
 
 ACCOUNT_ID = "123456789012"
-
-# In this order: later parts change what earlier ones installed.
-PARTS = ("local_aws.compute",)
 
 
 class LocalAwsServer:
@@ -66,7 +63,7 @@ class LocalAwsServer:
         self.stop_requested = threading.Event()
         self.world.route("POST", "shutdown", self._shutdown)
         gateway = _install_platform(self.world)
-        _install_parts(self.world)
+        compute.install(self.world)
         self._server = HttpFront(listener, gateway)
 
     def start(self) -> None:
@@ -122,18 +119,6 @@ def _load_managed_policies(world: World) -> None:
     default_user_config["iam"]["load_aws_managed_policies"] = True
     assert iam_backends[world.account_id]["aws"].managed_policies
     default_user_config["iam"]["load_aws_managed_policies"] = False
-
-
-def _install_parts(world: World) -> None:
-    for name in PARTS:
-        try:
-            part = importlib.import_module(name)
-        except ModuleNotFoundError as err:
-            if err.name != name:
-                raise
-            log.warning("part %s is not there", name)
-            continue
-        part.install(world)
 
 
 def serve(*, port: int, state_dir: Path, engine: EngineKind, region: str, until_stdin_closes: bool) -> None:

@@ -18,7 +18,7 @@ from local_aws import deploy
 from local_aws.control_client import Control, ControlError
 from local_aws.world import EngineKind
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 30.0
 
 

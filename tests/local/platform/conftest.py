@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -116,3 +117,13 @@ def soon() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def caller_source() -> str:
     return CALLER
+
+
+@pytest.fixture(scope="session")
+def make_bench() -> Callable[[LocalAws], Bench]:
+    return Bench
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    return sys.executable

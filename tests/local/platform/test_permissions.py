@@ -165,3 +165,23 @@ def test_condition_operator_that_is_not_emulated_denies_and_is_named(bench: Any,
     bench.function("dated", caller_source, dated)
     answer = bench.call("dated", "ec2", "describe_instances")
     assert "condition operator 'DateGreaterThan' is not emulated" in answer["Message"]
+
+
+def test_lambda_logs_with_the_functions_role_and_that_is_on_record(bench: Any) -> None:
+    logging = {
+        "Effect": "Allow",
+        "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+        "Resource": "arn:aws:logs:*:*:log-group:/aws/lambda/logging:*",
+    }
+    bench.function("logging", "def handler(event, context): return 1\n", logging)
+    bench.function("silent", "def handler(event, context): return 1\n")
+    bench.invoke("logging")
+    bench.invoke("silent")
+    made = {
+        name: [(c["action"], c["result"]) for c in bench.aws.control.calls(f"{name}-role")]
+        for name in ("logging", "silent")
+    }
+    assert made == {
+        "logging": [("logs:CreateLogStream", "ok"), ("logs:PutLogEvents", "ok")],
+        "silent": [("logs:CreateLogStream", "AccessDenied")],
+    }

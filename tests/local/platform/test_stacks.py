@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-ROLE = {
+ROLE: dict[str, Any] = {
     "Type": "AWS::IAM::Role",
     "Properties": {
         "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": []},
