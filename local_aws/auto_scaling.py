@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _STEP_SECONDS = 0.1
 # From an instance's failure until its group acts on it. On AWS this is up to some minutes; the shorter delay
 # only keeps tests short, and nothing here may rely on it.
-NOTICES_SICK_AFTER_SECONDS = 10.0
+NOTICES_SICK_AFTER_SECONDS = 5.0
 _LAUNCH_RETRY_SECONDS = 5.0
 
 

@@ -1,0 +1,75 @@
+"""Units as the local node's systemctl reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local_aws.systemd_unit import (
+    KillMode,
+    Restart,
+    UnitError,
+    expand_command,
+    parse_environment_file,
+    parse_seconds,
+    parse_unit,
+    service_environment,
+)
+
+INSTALLED = Path(__file__).resolve().parents[3] / "gpu_node_bootstrap/node_agent/system"
+
+
+def test_the_agents_own_unit_is_understood_whole() -> None:
+    unit = parse_unit("agent.service", (INSTALLED / "spot-failover-agent.service").read_text())
+    assert unit.exec_start[-1] == "run"
+    assert unit.kill_mode is KillMode.MIXED
+    assert unit.restart is Restart.ON_FAILURE
+    assert [file.optional for file in unit.environment_files] == [False, True]
+    assert unit.timeout_stop_seconds > 120
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Slice=x.slice", "Type=notify", "ExecStart=/bin/echo %i", "Restart=on-abort", "ExecReload=/bin/true"],
+)
+def test_what_is_not_emulated_is_an_error(line: str) -> None:
+    start = "" if line.startswith("ExecStart") else "ExecStart=/bin/true\n"
+    with pytest.raises((UnitError, ValueError)):
+        parse_unit("x.service", f"[Service]\n{start}{line}\n")
+
+
+def test_later_files_win_and_missing_ones_must_be_optional(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/a.env").write_text('A="one"\nB=two\n')
+    (tmp_path / "etc/b.env").write_text("B='three four'\n# C=no\n")
+    text = "[Service]\nExecStart=/bin/true\nEnvironmentFile=/etc/a.env\nEnvironmentFile=-/etc/b.env\n"
+    unit = parse_unit("x.service", text + "EnvironmentFile=-/etc/none.env\n")
+    environment = service_environment(unit, tmp_path, {"A": "zero", "PATH": "/bin"})
+    assert environment == {"A": "one", "B": "three four", "PATH": "/bin"}
+    broken = parse_unit("x.service", text + "EnvironmentFile=/etc/none.env\n")
+    with pytest.raises(UnitError, match=r"none\.env"):
+        service_environment(broken, tmp_path, {})
+
+
+def test_json_settings_survive_the_quotes() -> None:
+    assert parse_environment_file('X="[\\"a\\", \\"b\\"]"')["X"] == '["a", "b"]'
+
+
+def test_command_is_found_under_the_root_and_its_variables_are_filled_in(tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/tool").touch()
+    command = ("/usr/bin/tool", "$MANY", "${ONE}", "/usr/bin/other")
+    assert expand_command(command, tmp_path, {"MANY": "a b", "ONE": "c d"}) == [
+        str(tmp_path / "usr/bin/tool"),
+        "a",
+        "b",
+        "c d",
+        "/usr/bin/other",
+    ]
+
+
+def test_time_spans() -> None:
+    assert [parse_seconds(text) for text in ("5", "500ms", "1min 30s")] == [5.0, 0.5, 90.0]
+    with pytest.raises(UnitError):
+        parse_seconds("soon")
