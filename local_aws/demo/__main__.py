@@ -19,16 +19,18 @@ from local_aws.engines import EngineStartError
 from local_aws.session import LocalAwsError
 
 NOT_KEPT, NOT_JUDGED, INTERRUPTED = 1, 2, 130
+# Without a terminal rich takes 80 columns, which breaks every figure of the tables.
+PLAIN_WIDTH = 130
 
 
 def main() -> NoReturn:
     """Play the run, write the report and the picture, print the table, and exit."""
     options = parse()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:
         outcome = _play(options, console)
     except (DemoError, DeployError, EngineStartError, LocalAwsError) as err:
-        console.print(f"The demo broke off: {err}", markup=False, style="bold red")
+        console.print(f"The demo broke off: {err}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(NOT_JUDGED)
     except KeyboardInterrupt:
         console.print("Stopped.")

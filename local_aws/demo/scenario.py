@@ -177,9 +177,15 @@ def _time_bare_start(options: Options, progress: Progress) -> float:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    seconds = engines.bare_start_seconds(
-        options.engine, host="127.0.0.1", port=port, log_path=options.out / "local-aws" / "bare-engine.log"
-    )
+    log_path = options.out / "local-aws" / "bare-engine.log"
+    with engines.bare_engine(
+        options.engine,
+        host="127.0.0.1",
+        port=port,
+        log_path=log_path,
+        timeout_seconds=FLEET_READY_SECONDS,
+    ) as engine:
+        seconds = engine.start_seconds
     progress.step(f"a bare engine takes {seconds:.1f} s to its first completion")
     return seconds
 
