@@ -1,8 +1,8 @@
-"""Five departures of real vLLM nodes at once, each under another condition, and all that was observed.
+"""Five departures of real vLLM nodes, each under another condition, and all that was observed.
 
-The scenarios share one fleet and one minute, because vLLM takes half a minute to start and a drain its
-own time. Replacements are switched off (the group's Launch process is suspended): starting engines would
-only take the processors from those that drain.
+The scenarios share one fleet and overlap, because vLLM takes half a minute to start and a drain its own time.
+The node that cannot finish comes last: its requests would take the processors from those that drain.
+Replacements are switched off (the group's Launch process is suspended) for the same reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,8 @@ from local_aws.session import LocalAws
 
 FLEET = "drained"
 NOTICE_SECONDS = 60
-STREAM_TOKENS = 3_000
+STREAM_TOKENS = 1_000
+CLIENTS = 8
 ENDLESS_TOKENS = 30_000
 ENDLESS_REQUESTS = 8
 
@@ -188,7 +189,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with LocalAws(tmp_path_factory.mktemp("drain"), engine="real") as aws:
         fleet = {"name": FLEET, "model": "tiny", "served_model_name": "tiny", "nodes": 6, "max_nodes": 6}
         aws.deploy({"fleets": [fleet], "notice_seconds": str(NOTICE_SECONDS)})
-        wait_for(lambda: _healthy(aws.control) == 6, 240, "six healthy nodes")
+        wait_for(lambda: _healthy(aws.control) == 6, 300, "six healthy nodes")
         aws.client("autoscaling").suspend_processes(
             AutoScalingGroupName=f"spot-failover-{FLEET}", ScalingProcesses=["Launch"]
         )
@@ -201,36 +202,40 @@ def _healthy(control: Control) -> int:
 
 
 def play(stage: Stage, clients: ThreadPoolExecutor) -> Scene:
-    """Give the five notices, each under its own condition, while every node has a request to finish."""
+    """Give the five notices, each under its own condition, while every node has requests to finish."""
     nodes = stage.control.nodes()
-    streams = [clients.submit(stream, stage.url, STREAM_TOKENS) for _ in nodes]
-    hopeless = f"http://{nodes[2].address}:8000"
-    endless = [clients.submit(stream, hopeless, ENDLESS_TOKENS) for _ in range(ENDLESS_REQUESTS)]
-    wait_for(lambda: all(target["in_flight"] for target in stage.targets()), 10, "request on every node")
+    notices_given = threading.Event()
+    streams = [clients.submit(_keep_streaming, stage.url, notices_given) for _ in range(CLIENTS)]
 
-    command_alone = stage.interrupt(nodes[0], imds=False)
-    both = stage.interrupt(nodes[1])
-    cannot_finish = stage.interrupt(nodes[2])
-    wait_for(lambda: len(stage.commands_begun()) == 3, 20, "three drain commands")
+    command_alone = _interrupt_at_work(stage, nodes[0], imds=False)
+    both = _interrupt_at_work(stage, nodes[1])
+    wait_for(lambda: len(stage.commands_begun()) == 2, 40, "two drain commands")
 
     stage.control.inject_fault(action="ssm:SendCommand", error="AccessDeniedException")
-    imds_alone = stage.interrupt(nodes[3])
+    imds_alone = _interrupt_at_work(stage, nodes[2])
     events = stage.aws.client("events")
     for rule in events.list_rules()["Rules"]:
         events.disable_rule(Name=rule["Name"])
-    control_plane_off = stage.interrupt(nodes[4])
+    control_plane_off = _interrupt_at_work(stage, nodes[3])
+    notices_given.set()
+    in_time = (command_alone, both, imds_alone, control_plane_off)
+    wait_for(lambda: all(_drained(each) for each in in_time), NOTICE_SECONDS, "four drains that end")
     refused = {"action": "ssm:SendCommand", "result": "AccessDeniedException"}
     wait_for(lambda: _called(stage.control, refused), 20, "refused drain command")
 
-    wait_for(lambda: time.time() > control_plane_off.deadline + 2, NOTICE_SECONDS + 10, "end")
+    hopeless = f"http://{nodes[4].address}:8000"
+    endless = [clients.submit(stream, hopeless, ENDLESS_TOKENS) for _ in range(ENDLESS_REQUESTS)]
+    wait_for(lambda: _running(hopeless) == ENDLESS_REQUESTS, 20, "endless requests")
+    cannot_finish = stage.interrupt(nodes[4])
+    wait_for(lambda: time.time() > cannot_finish.deadline + 2, NOTICE_SECONDS + 10, "end")
     return Scene(
         command_alone=command_alone,
         imds_alone=imds_alone,
         both=both,
         cannot_finish=cannot_finish,
         control_plane_off=control_plane_off,
-        streams=_results(streams),
-        endless=_results(endless),
+        streams=[each for client in streams for each in client.result(timeout=60)],
+        endless=[each.result(timeout=60) for each in endless],
         probes=list(stage.probes),
         timeline=stage.control.timeline(),
         counts=list(stage.counts),
@@ -238,12 +243,36 @@ def play(stage: Stage, clients: ThreadPoolExecutor) -> Scene:
     )
 
 
+def _keep_streaming(url: str, enough: threading.Event) -> list[Stream]:
+    streams = []
+    while not enough.is_set():
+        streams.append(stream(url, STREAM_TOKENS))
+    return streams
+
+
+def _interrupt_at_work(stage: Stage, node: NodeView, *, imds: bool = True) -> Departure:
+    """Give a node notice in a moment in which it has a request to finish that has just begun."""
+    engine = f"http://{node.address}:8000"
+    wait_for(lambda: _running(engine) > 0, 30, f"request on {node.instance_id}")
+    return stage.interrupt(node, imds=imds)
+
+
+def _running(engine: str) -> int:
+    """Return vLLM's own count of the requests that it works on."""
+    with urllib.request.urlopen(f"{engine}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return int(
+        sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running{"))
+    )
+
+
+def _drained(departure: Departure) -> bool:
+    views = [view for _, view in departure.views if view.status and view.status["drain"]]
+    return any(view.status["drain"]["outcome"] for view in views if view.status)
+
+
 def _called(control: Control, wanted: dict[str, str]) -> bool:
     return any(wanted.items() <= call.items() for call in control.calls())
-
-
-def _results(futures: list[Future[Stream]]) -> list[Stream]:
-    return [future.result(timeout=60) for future in futures]
 
 
 @pytest.fixture(scope="session")
