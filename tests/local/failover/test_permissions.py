@@ -1,0 +1,200 @@
+"""Each function may do what it does and nothing else: its deployed role against the calls it makes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from spot_failover.incidents import Entry
+from spot_failover.outcomes import Outcome, Step
+from spot_failover.timestamps import format_milliseconds
+
+from tests.local.failover.deployed_fleet import DeployedFleet
+
+FUNCTIONS = ("deregister_target", "drain_node", "request_replacement", "track_incident")
+# What a transaction needs is the permission for its items (DynamoDB developer guide, "IAM and transactions").
+NEEDED_FOR = {"dynamodb:TransactWriteItems": "dynamodb:PutItem"}
+DENIALS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+
+
+class FunctionRole:
+    """A deployed function's role: what it grants, what was called with it, and a way to take a permission."""
+
+    def __init__(self, fleet: DeployedFleet, function: str) -> None:
+        self._fleet = fleet
+        self._iam = fleet.aws.client("iam")
+        configuration = fleet.aws.client("lambda").get_function_configuration(
+            FunctionName=f"spot-failover-{function}"
+        )
+        self.name = str(configuration["Role"]).rsplit("/", 1)[-1]
+        assert not self._iam.list_attached_role_policies(RoleName=self.name)["AttachedPolicies"]
+        (self._policy_name,) = self._iam.list_role_policies(RoleName=self.name)["PolicyNames"]
+        policy = self._iam.get_role_policy(RoleName=self.name, PolicyName=self._policy_name)
+        self._document = policy["PolicyDocument"]
+
+    def granted(self) -> set[str]:
+        return {action for statement in self._document["Statement"] for action in _actions(statement)}
+
+    def called(self, *, since: float = 0.0, denied: bool = False) -> set[str]:
+        return {
+            NEEDED_FOR.get(call["action"], call["action"])
+            for call in self._fleet.control.calls(self.name)
+            if call["at"] >= since and (call["result"] in DENIALS) is denied
+        }
+
+    def take(self, action: str) -> None:
+        statements = []
+        for statement in self._document["Statement"]:
+            left = [one for one in _actions(statement) if one != action]
+            statements += [{**statement, "Action": left}] if left else []
+        self._put({**self._document, "Statement": statements})
+
+    def restore(self) -> None:
+        self._put(self._document)
+
+    def _put(self, document: dict[str, Any]) -> None:
+        self._iam.put_role_policy(
+            RoleName=self.name, PolicyName=self._policy_name, PolicyDocument=json.dumps(document)
+        )
+
+
+def _actions(statement: dict[str, Any]) -> list[str]:
+    actions = statement["Action"]
+    return [actions] if isinstance(actions, str) else list(actions)
+
+
+class Exercise:
+    """Makes every function use every permission, over and over, on a node that has left its group."""
+
+    def __init__(self, fleet: DeployedFleet) -> None:
+        self._fleet = fleet
+        node, bystander = fleet.whole()[:2]
+        self._node_id, self._bystander_id = node.instance_id, bystander.instance_id
+        fleet.control.interrupt(self._node_id, notice_seconds=900, imds=False, event=False)
+        fleet.notice(self._node_id)
+        incident = fleet.incident_with(self._node_id, "drained_at", "replacement_in_service_at")
+        (drain,) = (entry for entry in incident.entries if entry.step is Step.DRAIN_COMMAND)
+        self._command_id = drain.detail["command_id"]
+        self._role_names = [FunctionRole(fleet, function).name for function in FUNCTIONS]
+        self._round = 0
+
+    def once(self) -> None:
+        """Send one of everything."""
+        self._round += 1
+        fleet = self._fleet
+        for function in FUNCTIONS:
+            # Another configuration is another environment, which has looked nothing up yet.
+            fleet.aws.client("lambda").update_function_configuration(
+                FunctionName=f"spot-failover-{function}", MemorySize=1024 + self._round
+            )
+        for function in FUNCTIONS:
+            fleet.aws.client("sqs").send_message(QueueUrl=fleet.queue_url(function), MessageBody="malformed")
+        # A refusal that the client's own second attempt does not get past brings the message back.
+        fleet.control.clear_faults()
+        for role in self._role_names:
+            for action in ("ec2:DescribeInstances", "ssm:GetCommandInvocation"):
+                fleet.control.inject_fault(action, "ThrottlingException", count=2, role=role)
+        fleet.notice(self._node_id)
+        self._drain_ends()
+        self._launch_succeeds()
+
+    def _drain_ends(self) -> None:
+        self._fleet.control.put_event(
+            source="aws.ssm",
+            detail_type="EC2 Command Invocation Status-change Notification",
+            detail={
+                "command-id": self._command_id,
+                "document-name": "SpotFailover-DrainNode",
+                "instance-id": self._node_id,
+                "requested-date-time": datetime.now(UTC).isoformat(),
+                "status": "Success",
+            },
+        )
+
+    def _launch_succeeds(self) -> None:
+        """Let some incident wait for a replacement, and a launch be over."""
+        now = datetime.now(UTC)
+        waiting = Entry(
+            incident=f"i-0{self._round:016x}",
+            fleet="demo",
+            at=now,
+            step=Step.REPLACEMENT_REQUEST,
+            outcome=Outcome.DETACHED,
+            noticed_at=now,
+            deadline=now + timedelta(seconds=60),
+        )
+        self._fleet.record(waiting)
+        self._fleet.control.put_event(
+            source="aws.autoscaling",
+            detail_type="EC2 Instance Launch Successful",
+            detail={
+                "AutoScalingGroupName": "spot-failover-demo",
+                "EC2InstanceId": f"i-1{self._round:016x}",
+                "StartTime": format_milliseconds(now),
+                "EndTime": format_milliseconds(now),
+                "StatusCode": "InProgress",
+            },
+        )
+
+
+@pytest.fixture(scope="module")
+def exercise(fleet: DeployedFleet) -> Exercise:
+    return Exercise(fleet)
+
+
+@pytest.fixture
+def roles(fleet: DeployedFleet) -> Iterator[dict[str, FunctionRole]]:
+    roles = {function: FunctionRole(fleet, function) for function in FUNCTIONS}
+    yield roles
+    for role in roles.values():
+        role.restore()
+    fleet.control.clear_faults()
+
+
+def test_every_function_uses_what_its_role_grants_and_is_refused_nothing(
+    exercise: Exercise, roles: dict[str, FunctionRole]
+) -> None:
+    exercise.once()
+    assert _wait_for_nothing(lambda: _unused(roles), seconds=30) == {}, "granted, and never used"
+    refused = {function: role.called(denied=True) for function, role in roles.items()}
+    assert {function: actions for function, actions in refused.items() if actions} == {}
+
+
+def _unused(roles: dict[str, FunctionRole]) -> dict[str, set[str]]:
+    left = {function: role.granted() - role.called() for function, role in roles.items()}
+    return {function: actions for function, actions in left.items() if actions}
+
+
+def _wait_for_nothing(look: Callable[[], dict[str, set[str]]], *, seconds: float) -> dict[str, set[str]]:
+    give_up_at = time.monotonic() + seconds
+    while (left := look()) and time.monotonic() < give_up_at:
+        time.sleep(0.2)
+    return left
+
+
+def test_a_function_without_one_of_its_permissions_is_refused_exactly_that(
+    exercise: Exercise, roles: dict[str, FunctionRole]
+) -> None:
+    """Round k takes the k-th permission from each function, and one exercise must miss them all."""
+    grants = {function: sorted(role.granted()) for function, role in roles.items()}
+    for number in range(max(map(len, grants.values()))):
+        taken = {function: grant[number] for function, grant in grants.items() if number < len(grant)}
+        since = time.time()
+        for function, action in taken.items():
+            roles[function].take(action)
+        exercise.once()
+
+        def not_as_taken(since: float = since, taken: dict[str, str] = taken) -> dict[str, set[str]]:
+            odd = {
+                function: roles[function].called(since=since, denied=True) ^ {action}
+                for function, action in taken.items()
+            }
+            return {function: actions for function, actions in odd.items() if actions}
+
+        assert _wait_for_nothing(not_as_taken, seconds=20) == {}, f"refused otherwise than {taken} taken"
+        for function in taken:
+            roles[function].restore()
