@@ -12,6 +12,7 @@ from moto.core.utils import camelcase_to_underscores
 from moto.dynamodb.models import dynamodb_backends
 from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
+from moto.logs.models import LogGroup
 from moto.sqs.models import sqs_backends
 
 from local_aws.cloudformation import after_create, default_properties, register_model
@@ -123,6 +124,17 @@ def _put_egress_rule(world: World) -> Create:
     return put
 
 
+def _end_log_group_arns_as_aws_does() -> None:
+    """CloudFormation's ARN of a log group ends in `:*` and so covers its streams; moto's does not."""
+    moto_attribute = LogGroup.get_cfn_attribute
+
+    def get_cfn_attribute(group: LogGroup, attribute_name: str) -> str:
+        value = str(moto_attribute(group, attribute_name))
+        return f"{value}:*" if attribute_name == "Arn" and not value.endswith(":*") else value
+
+    LogGroup.get_cfn_attribute = get_cfn_attribute
+
+
 def install(world: World) -> None:
     """Register the models, and the hooks for properties that moto's own models drop."""
     register_model(_alarm_model(world))
@@ -153,6 +165,7 @@ def install(world: World) -> None:
         if group := properties.get("LoggingConfig", {}).get("LogGroup"):
             function.logs_group_name = group
 
+    _end_log_group_arns_as_aws_does()
     after_create("AWS::IAM::Role", keep_policies)
     after_create("AWS::DynamoDB::Table", set_time_to_live)
     after_create("AWS::SSM::Document", keep_document_as_json)

@@ -123,3 +123,18 @@ def test_call_that_moto_lacks_is_a_clear_error(bench: Any) -> None:
         bench.aws.client("ec2").export_image(
             DiskImageFormat="RAW", ImageId="ami-1", S3ExportLocation={"S3Bucket": "b"}
         )
+
+
+def test_arn_of_a_log_group_covers_its_streams(bench: Any) -> None:
+    made = _create(
+        bench,
+        {
+            "Group": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/fleet"}},
+            "Role": {
+                **ROLE,
+                "Properties": {**ROLE["Properties"], "Description": {"Fn::GetAtt": ["Group", "Arn"]}},
+            },
+        },
+    )
+    role = bench.aws.client("iam").get_role(RoleName=made["Role"])["Role"]
+    assert role["Description"] == "arn:aws:logs:us-east-1:123456789012:log-group:/fleet:*"
