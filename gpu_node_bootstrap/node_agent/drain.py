@@ -10,8 +10,8 @@ from .vllm_api import Load
 
 IDLE_READINGS = 2
 """vLLM's gauges lag behind a request that has just arrived; two readings in a row do not."""
-STOP_SECONDS = 15.0
-"""An idle engine ends 2-4 s after SIGTERM; one that has not after this long hangs."""
+STOP_SECONDS = 30.0
+"""An idle engine ends 2-4 s after SIGTERM, on a starved machine some times later; after this long it hangs."""
 
 
 class Trigger(str, Enum):
