@@ -28,6 +28,12 @@ MODEL_DIRECTORY = CACHE_DIRECTORY / "tiny-model"
 SERVED_MODEL_NAME = "tiny"
 MAX_MODEL_LEN = 32768
 READY_POLL_SECONDS = 0.1
+# Linux with autogroups shares the processor between sessions first, and nice counts within a session only: an
+# engine is a session of its own, so its group has to step back as well. Where there are none, nice will do.
+_STEP_BACK = (
+    *("sh", "-c", '{ echo 10 > /proc/self/autogroup; } 2> /dev/null; exec nice -n 10 "$@"'),
+    "engine",  # $0
+)
 
 
 class EngineStartError(RuntimeError):
@@ -64,7 +70,7 @@ def engine_command(
 def _vllm_command(*, host: str, port: int, model_dir: Path, shutdown_timeout: int) -> list[str]:
     # On AWS an engine has a machine of its own. Here it takes a whole core whenever it has a request, and the
     # functions and APIs of the local AWS, which would not share that core, must not wait for it.
-    command = ["nice", "-n", "10"]
+    command = list(_STEP_BACK)
     # The `vllm` command of the CPU build fails for want of a distribution of that name; its module works.
     command += [str(ENGINE_PYTHON), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(model_dir), "--served-model-name", SERVED_MODEL_NAME]
