@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 
-from local_aws import auto_scaling_api, ec2_spot, load_balancing, node_views, run_command_api
-from local_aws.auto_scaling import AutoScaling
-from local_aws.engines import engine_command, engine_environment
-from local_aws.group_launches import Launcher
-from local_aws.group_lifecycle import GroupLifecycle
-from local_aws.load_balancing import LoadBalancing
-from local_aws.node_machine import EngineProcess
-from local_aws.nodes import Node, Nodes
-from local_aws.proxy import Proxy
-from local_aws.run_command import RunCommand
-from local_aws.targets import Targets
-from local_aws.tiny_model import ensure_tiny_model
+from local_aws.auto_scaling import api as auto_scaling_api
+from local_aws.auto_scaling.groups import AutoScaling
+from local_aws.auto_scaling.launches import Launcher
+from local_aws.auto_scaling.lifecycle import GroupLifecycle
+from local_aws.engines.commands import engine_command, engine_environment
+from local_aws.engines.tiny_model import ensure_tiny_model
+from local_aws.load_balancing import balancers as load_balancing
+from local_aws.load_balancing.balancers import LoadBalancing
+from local_aws.load_balancing.proxy import Proxy
+from local_aws.load_balancing.targets import Targets
+from local_aws.nodes import spot as ec2_spot
+from local_aws.nodes import views as node_views
+from local_aws.nodes.machine import EngineProcess
+from local_aws.nodes.registry import Node, Nodes
+from local_aws.run_command import api as run_command_api
+from local_aws.run_command.agents import RunCommand
 from local_aws.world import World
 
 # The engine's port is the target group's traffic port, as infra deploys it.

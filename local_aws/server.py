@@ -16,22 +16,17 @@ from pathlib import Path
 from moto.core.config import default_user_config
 from moto.iam.models import iam_backends
 
-from local_aws import (
-    calls,
-    cloudformation,
-    cloudformation_models,
-    compute,
-    control_api,
-    event_bus,
-    faults,
-    lambda_service,
-    machine_images,
-    reaper,
-)
+from local_aws import compute, control_api, reaper
 from local_aws.addresses import AddressBlock, claim_address_block
-from local_aws.authorization import Authorizer
-from local_aws.gateway import Gateway
-from local_aws.http_front import HttpFront
+from local_aws.cloudformation import models as cloudformation_models
+from local_aws.cloudformation import seam as cloudformation
+from local_aws.endpoint import calls, faults
+from local_aws.endpoint.gateway import Gateway
+from local_aws.endpoint.http_front import HttpFront
+from local_aws.events import bus as event_bus
+from local_aws.functions import service as lambda_service
+from local_aws.iam.authorization import Authorizer
+from local_aws.nodes import machine_images
 from local_aws.world import EngineKind, World
 
 log = logging.getLogger(__name__)

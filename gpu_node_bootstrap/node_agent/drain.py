@@ -11,7 +11,7 @@ from .vllm_api import Load
 IDLE_READINGS = 2
 """vLLM's gauges lag behind a request that has just arrived; two readings in a row do not."""
 STOP_SECONDS = 30.0
-"""An idle engine ends 2-4 s after SIGTERM, on a starved machine some times later; after this long it hangs."""
+"""An idle engine ends 2-4 s after SIGTERM, on a starved machine later; after this long it hangs."""
 
 
 class Trigger(str, Enum):

@@ -15,7 +15,7 @@ from local_aws.demo.picture import draw
 from local_aws.demo.progress import LiveProgress, PlainProgress, Progress
 from local_aws.demo.report import report
 from local_aws.deploy import DeployError
-from local_aws.engines import EngineStartError
+from local_aws.engines.commands import EngineStartError
 from local_aws.session import LocalAwsError
 
 NOT_KEPT, NOT_JUDGED, INTERRUPTED = 1, 2, 130

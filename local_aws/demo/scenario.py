@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from local_aws import engines
 from local_aws.demo.checks import Evidence
 from local_aws.demo.drill import Drill, wait_until
 from local_aws.demo.errors import FleetNotReadyError
@@ -28,6 +27,7 @@ from local_aws.demo.report import EngineIdentity, FleetFacts, Run
 from local_aws.demo.story import Story, node_lives
 from local_aws.demo.traffic import Traffic, tokens_per_second
 from local_aws.deploy import CDK, DeployOutcome
+from local_aws.engines import commands as engines
 from local_aws.session import LocalAws
 from local_aws.world import EngineKind
 

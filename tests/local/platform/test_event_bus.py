@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local_aws.event_patterns import BadPatternError, check_pattern
+from local_aws.events.patterns import BadPatternError, check_pattern
 
 NOTICE = {"source": ["aws.ec2"], "detail-type": ["EC2 Spot Instance Interruption Warning"]}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local_aws.event_sources import failed_messages
+from local_aws.functions.event_sources import failed_messages
 
 CONSUME = {
     "Effect": "Allow",

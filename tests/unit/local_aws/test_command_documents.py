@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from local_aws.command_documents import (
+from local_aws.run_command.documents import (
     InvalidParametersError,
     UnsupportedDocumentError,
     linux_steps,
     resolve_parameters,
 )
-from local_aws.command_invocations import Status, overall
+from local_aws.run_command.invocations import Status, overall
 
 
 def document(parameters: dict[str, Any], **step: Any) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from moto.autoscaling.exceptions import ValidationError
 
-from local_aws.auto_scaling_api import check_bounds, detachable
-from local_aws.group_launches import Purchase, choose_purchase, wants_spot
-from local_aws.group_members import Lifecycle
+from local_aws.auto_scaling.api import check_bounds, detachable
+from local_aws.auto_scaling.launches import Purchase, choose_purchase, wants_spot
+from local_aws.auto_scaling.members import Lifecycle
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from local_aws.iam_conditions import UnsupportedConditionError
-from local_aws.iam_policy import Decision, Request, evaluate, parse_policy
+from local_aws.iam.conditions import UnsupportedConditionError
+from local_aws.iam.policy import Decision, Request, evaluate, parse_policy
 
 GROUP = "arn:aws:autoscaling:us-east-1:1:autoScalingGroup:u:autoScalingGroupName/spot-failover-a"
 

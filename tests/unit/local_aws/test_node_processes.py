@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 
-from local_aws.node_processes import NODE_MARK, ProcessInfo, kill_marked, marked_pids, select_marked
+from local_aws.nodes.processes import NODE_MARK, ProcessInfo, kill_marked, marked_pids, select_marked
 
 
 def process(pid: int, parent: int, session: int, mark: str = "") -> ProcessInfo:

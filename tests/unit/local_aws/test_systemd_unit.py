@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local_aws.systemd_unit import (
+from local_aws.nodes.systemd_unit import (
     KillMode,
     Restart,
     UnitError,

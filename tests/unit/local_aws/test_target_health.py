@@ -6,7 +6,7 @@ from functools import reduce
 
 import pytest
 
-from local_aws.target_health import (
+from local_aws.load_balancing.target_health import (
     REGISTERED,
     CheckResult,
     Health,

@@ -25,7 +25,7 @@ import pytest
 
 from gpu_node_bootstrap.node_agent.times import format_utc
 from gpu_node_bootstrap.node_agent.vllm_api import parse_load
-from local_aws.engines import engine_command, engine_environment
+from local_aws.engines.commands import engine_command, engine_environment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 INSTANCE_ID = "i-0123456789abcdef0"

@@ -16,7 +16,7 @@ from gpu_node_bootstrap.node_agent import container_engine
 from gpu_node_bootstrap.node_agent.container_engine import ContainerEngine, run_arguments
 from gpu_node_bootstrap.node_agent.log import Log
 from gpu_node_bootstrap.node_agent.settings import Settings
-from local_aws.engines import completes, engine_command, engine_environment
+from local_aws.engines.commands import completes, engine_command, engine_environment
 
 DOCKER = """#!/bin/bash
 # One container at a time, as far as the agent uses docker.

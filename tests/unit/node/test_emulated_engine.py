@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from gpu_node_bootstrap.node_agent.vllm_api import EngineApi
-from local_aws.emulated_protocol import decode, encode
-from local_aws.engines import engine_command, engine_environment
+from local_aws.engines.commands import engine_command, engine_environment
+from local_aws.engines.emulated_protocol import decode, encode
 
 
 class Emulated:

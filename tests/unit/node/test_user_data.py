@@ -22,7 +22,7 @@ from gpu_node_bootstrap.user_data import (
     UserDataSettings,
     render_user_data,
 )
-from local_aws.engines import engine_command, engine_environment
+from local_aws.engines.commands import engine_command, engine_environment
 
 ENGINE_ARGS = ["--max-model-len", "8192", "--override", '{"a": "b\\"c $HOME `id`"}']
 

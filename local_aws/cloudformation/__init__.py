@@ -1,0 +1,1 @@
+"""CloudFormation, completed to what the template needs."""

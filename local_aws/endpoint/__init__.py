@@ -1,0 +1,1 @@
+"""The AWS endpoint: each call read, judged, recorded and answered."""

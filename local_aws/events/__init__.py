@@ -1,0 +1,1 @@
+"""EventBridge: the default bus, its rules and their targets."""

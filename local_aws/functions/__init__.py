@@ -1,0 +1,1 @@
+"""Lambda: deployed bundles under Lambda's runtime client, and the queues that invoke them."""

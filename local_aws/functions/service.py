@@ -1,0 +1,15 @@
+"""Installs Lambda: functions and the event sources that invoke them."""
+
+from __future__ import annotations
+
+from local_aws.functions import event_sources
+from local_aws.functions import pool as functions
+from local_aws.iam.authorization import Authorizer
+from local_aws.world import World
+
+
+def install(world: World, authorizer: Authorizer) -> None:
+    """Run functions, and poll queues for them."""
+    runner = functions.Functions(world, authorizer)
+    functions.install(world, runner)
+    event_sources.install(world, runner, authorizer)

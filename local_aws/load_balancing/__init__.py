@@ -1,0 +1,1 @@
+"""Elastic Load Balancing: targets with real health, and the proxy that serves listeners."""

@@ -1,0 +1,123 @@
+"""What a local node is made of before it boots: its root folder, its tools and its environment.
+
+A node of EC2 brings systemd, the AWS command line and Python; a local one gets them in a folder that comes
+first on its PATH. Everything else comes from the deployed user data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local_aws.nodes.processes import NODE_MARK
+
+_HERE = Path(__file__).resolve().parent
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# A Unix socket's path has at most 107 bytes, and the agent's lies under the root.
+_LONGEST_ROOT = 70
+
+
+@dataclass(frozen=True)
+class EngineProcess:
+    """How a local node runs its engine: a command in the place of the container."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class NodeFolders:
+    """Where a node's files lie: `home` holds its logs, `root` is what it takes for /."""
+
+    home: Path
+    root: Path
+
+    @property
+    def tools(self) -> Path:
+        """What comes first on the node's PATH."""
+        return self.home / "bin"
+
+    @property
+    def console(self) -> Path:
+        """What user data prints."""
+        return self.home / "console.log"
+
+
+def make_folders(home: Path) -> NodeFolders:
+    """Make a node's folders and tools."""
+    root = home / "root"
+    for folder in ("etc/spot-failover", "run", "tmp", "var/log", "root"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    folders = NodeFolders(home=home, root=_short(root))
+    folders.tools.mkdir(exist_ok=True)
+    _tool(folders, "systemctl", [sys.executable, "-I", "-S", str(_HERE / "systemctl.py")])
+    _tool(folders, "aws", [str(Path(sys.prefix) / "bin" / "aws")])
+    python = folders.tools / "python3"
+    if not python.exists():
+        python.symlink_to(Path(sys.executable).resolve())
+    return folders
+
+
+def _short(root: Path) -> Path:
+    if len(os.fsencode(root)) <= _LONGEST_ROOT:
+        return root
+    link = Path(tempfile.mkdtemp(prefix="node-")) / "root"
+    link.symlink_to(root)
+    return link
+
+
+def _tool(folders: NodeFolders, name: str, command: Sequence[str]) -> None:
+    path = folders.tools / name
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    path.chmod(0o755)
+
+
+def node_environment(
+    *,
+    folders: NodeFolders,
+    instance_id: str,
+    endpoint_url: str,
+    imds_endpoint: str,
+    process_mark: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the environment that all processes of a node start with. Nothing is inherited from ours."""
+    return {
+        "PATH": f"{folders.tools}:{folders.root}/usr/local/bin:{_SYSTEM_PATH}",
+        "HOME": str(folders.root / "root"),
+        "LANG": "C.UTF-8",
+        "SPOT_FAILOVER_ROOT": str(folders.root),
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds_endpoint,
+        # vLLM renames its processes, and setproctitle would overwrite the mark in /proc with the new name.
+        "SPT_NOENV": "1",
+        NODE_MARK: instance_id,
+        **process_mark,
+    }
+
+
+def write_local_settings(
+    *, folders: NodeFolders, address: str, imds_endpoint: str, engine: EngineProcess
+) -> None:
+    """Write the operator's overrides that make a node local: its addresses, and the engine as a process."""
+    settings = {
+        "SPOT_FAILOVER_ENGINE": "process",
+        "SPOT_FAILOVER_ENGINE_COMMAND": json.dumps(list(engine.command)),
+        "SPOT_FAILOVER_ENGINE_HOST": address,
+        "SPOT_FAILOVER_HEALTH_HOST": address,
+        "SPOT_FAILOVER_IMDS_ENDPOINT": imds_endpoint,
+        **engine.environment,
+    }
+    lines = [f"{name}={_quoted(value)}\n" for name, value in settings.items()]
+    (folders.root / "etc/spot-failover/local.env").write_text("".join(lines))
+
+
+def _quoted(value: str) -> str:
+    # As systemd.exec(5) reads it back.
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

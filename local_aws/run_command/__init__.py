@@ -1,0 +1,1 @@
+"""Systems Manager's Run Command, run on the nodes."""
