@@ -91,8 +91,9 @@ class FailoverFunction(Construct):
             role=self._role(spec, log_group),
             log_group=log_group,
             timeout=FUNCTION_TIMEOUT,
-            # CPU comes with memory, and a cold start is CPU.
-            memory_size=1024,
+            # CPU comes with memory, and a cold start is CPU: 1,769 MB are one whole processor (Lambda's guide,
+            # "Configure Lambda function memory").
+            memory_size=1769,
             environment={
                 "QUEUE_URL": self.queue.queue_url,
                 "DEAD_LETTER_QUEUE_URL": self.dead_letters.queue_url,
