@@ -91,7 +91,7 @@ class FailoverFunction(Construct):
             role=self._role(spec, log_group),
             log_group=log_group,
             timeout=FUNCTION_TIMEOUT,
-            # CPU comes with memory, and a cold start is CPU: 1,769 MB are one whole processor (Lambda's guide,
+            # CPU comes with memory, and a cold start is CPU: 1,769 MB are one processor (Lambda's guide,
             # "Configure Lambda function memory").
             memory_size=1769,
             environment={
