@@ -30,7 +30,7 @@ INK, FAINT, LOST, RETRIED = "#22303c", "#8a96a3", "#c8323c", "#7b61c9"
 READY = "#4f7cac"
 # Steps closer than this share one line and one label.
 _TOGETHER_SECONDS = 6.0
-_LABEL_INCHES = 2.0
+_LABEL_INCHES = 2.5
 _LABEL_ROWS = (0.98, 0.34, 0.12)
 _STYLE = {
     "font.family": "DejaVu Sans",
