@@ -101,6 +101,7 @@ def test_demo_with_real_vllm_keeps_the_whole_promise(tmp_path: Path) -> None:
         "version": (ROOT / "gpu_node_bootstrap" / "vllm_version.txt").read_text().strip(),
         "model": "tiny",
     }
-    limit = 1.25 * report["engine_bare_start_seconds"]
-    assert all(each["recovery_seconds"] <= limit for each in report["interruptions"])
+    for each in report["interruptions"]:
+        baseline = min(report["engine_bare_start_seconds"], each["engine_start_seconds"])
+        assert each["recovery_seconds"] <= 1.25 * baseline
     assert {check["result"] for check in report["checks"]} == {"passed"}
