@@ -153,8 +153,8 @@ def _recovery(evidence: Evidence) -> Check:
     problems: list[str] = []
     for each in evidence.interruptions:
         if each.recovery_seconds is None or each.engine_start_seconds is None:
-            return Check(name, CheckResult.FAILED, f"{each.instance_id}'s replacement never came into service")
-        # The stricter of the two: a bare start competes with one more busy engine than the replacement's does.
+            return Check(name, CheckResult.FAILED, f"{each.instance_id} has no replacement in service")
+        # The stricter one: a bare start competes with one more busy engine than the replacement's.
         baseline = min(bare, each.engine_start_seconds)
         ratio = each.recovery_seconds / baseline
         says.append(f"{each.recovery_seconds:.1f} s, {ratio:.2f} x {baseline:.1f} s")
