@@ -18,6 +18,8 @@ from .settings import EngineKind, Settings
 CONTAINER_NAME = "spot-failover-engine"
 # Long enough for what a node accepted; the agent asks an engine to end only when it is idle.
 SHUTDOWN_TIMEOUT_SECONDS = 60
+KEEP_ALIVE_SECONDS = 4060
+"""Longer than any idle timeout that an Application Load Balancer takes (1-4000 s)."""
 CALL_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
@@ -148,6 +150,10 @@ def run_arguments(settings: Settings) -> list[str]:
         "8g",
         "--publish",
         f"{port}:{port}",
+        # A load balancer keeps its connections for as long as its idle timeout. An engine that closes one
+        # first, as vLLM does after 5 s, makes the request that was just sent on it fail with 502.
+        "--env",
+        f"VLLM_HTTP_TIMEOUT_KEEP_ALIVE={KEEP_ALIVE_SECONDS}",
         "--volume",
         f"{settings.container_cache}:/root/.cache",
         # The agent alone decides whether an engine starts again.

@@ -57,8 +57,8 @@ class Drill:
     def interrupt_one(self) -> Interruption:
         """Take one node away and return its whole incident, or what there is of it when time is over."""
         self._await_good_moment()
-        time.sleep(until_next_second(time.time()))
         leaving = choose_node({node.instance_id: requests_on(node) or 0 for node in self.watch.healthy()})
+        time.sleep(until_next_second(time.time()))
         noticed_at = self.control.interrupt(leaving, notice_seconds=self.notice_seconds)
         self.progress.step(f"NOTICE: {leaving} will be taken in {self.notice_seconds} s")
         limit = time.monotonic() + self.notice_seconds + INCIDENT_SECONDS

@@ -74,6 +74,10 @@ class FleetWatch:
                 self._silent_since = self._silent_since or time.monotonic()
                 if time.monotonic() - self._silent_since > GIVE_UP_SECONDS:
                     self._problem = str(err)
+            except Exception as err:
+                # Whoever asks must hear of it: a watcher that died would show the last state for ever.
+                self._problem = repr(err)
+                raise
             else:
                 self._silent_since = None
 
@@ -82,9 +86,9 @@ class FleetWatch:
         self._entries.extend(fresh)
         self._nodes = [self._with_last_status(node) for node in self._control.nodes()]
         lines = [node_line(node, in_flight=requests_on(node), now=time.time()) for node in self._nodes]
-        self._announce([(line.instance_id, line.state) for line in lines])
         counts = self.traffic_counts() if self.traffic_counts else None
         with contextlib.suppress(OSError):  # a closed terminal is no reason to stop watching
+            self._announce([(line.instance_id, line.state) for line in lines])
             self._progress.status(lines, counts)
 
     def _with_last_status(self, node: NodeView) -> NodeView:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gpu_node_bootstrap.node_agent.container_engine import KEEP_ALIVE_SECONDS
+
 EngineKind = Literal["real", "emulated"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -91,6 +93,8 @@ def engine_environment(kind: EngineKind, *, cache_dir: Path = CACHE_DIRECTORY) -
         "HF_HUB_OFFLINE": "1",
         "HF_HOME": str(cache_dir / "huggingface"),
         "VLLM_NO_USAGE_STATS": "1",
+        # As in the container: longer than a load balancer keeps a connection.
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEP_ALIVE_SECONDS),
         "DO_NOT_TRACK": "1",
         "VLLM_CACHE_ROOT": str(cache_dir / "vllm"),
         "VLLM_CONFIG_ROOT": str(cache_dir / "vllm-config"),

@@ -24,6 +24,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gpu_node_bootstrap.node_agent.container_engine import KEEP_ALIVE_SECONDS
 from local_aws.engines.emulated_protocol import Answer, BadRequestError, Job, continuation, parse_job
 
 NAME = "spot-failover-emulated-engine"
@@ -241,7 +242,11 @@ async def serve(options: argparse.Namespace) -> None:
         await asyncio.Event().wait()
     engine = Engine(options)
     runner = web.AppRunner(
-        Routes(engine).application(), handler_cancellation=True, access_log=None, shutdown_timeout=1
+        Routes(engine).application(),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=1,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
     )
     await runner.setup()
     site = web.TCPSite(runner, options.host, options.port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from moto.sqs.models import Queue, sqs_backends
 
 from local_aws.events.patterns import BadPatternError, check_pattern
 from local_aws.iam.policy import Decision, Request, evaluate, parse_policy
+from local_aws.moto_override import wrap
 from local_aws.world import World
 
 Event = dict[str, Any]
@@ -116,11 +117,18 @@ def _input_for(target: Mapping[str, Any], event: Event) -> str:
     return json.dumps(event)
 
 
+def _put_pattern_rule(original: Callable[..., Rule], backend: EventsBackend, name: str, **given: Any) -> Rule:
+    if given.get("scheduled_expression"):
+        raise ValidationException(f"the local AWS runs no schedules: {name}")
+    return original(backend, name, **given)
+
+
 def install(world: World) -> None:
     """Take over the delivery of events, and refuse what cannot be delivered or matched."""
     bus = EventBus(world)
     world.emit_event = bus.emit
     put_targets, put_events = EventsBackend.put_targets, EventsBackend.put_events
+    wrap(EventsBackend, "put_rule", _put_pattern_rule)
 
     def send_to_targets(rule: Rule, original_event: Event, transform_input: bool = True) -> None:  # noqa: ARG001
         event = {key: value for key, value in original_event.items() if key != "ingestion-time"}

@@ -41,7 +41,7 @@ class Functions:
         self._authorizer = authorizer
         self._runtime = build_runtime_directory(world.state_dir / "lambda-runtime")
         self._lock = threading.Lock()
-        self._idle: dict[str, list[ExecutionEnvironment]] = {}
+        self._idle: dict[tuple[str, str], list[ExecutionEnvironment]] = {}
         self._busy: dict[str, int] = {}
         self._all: list[ExecutionEnvironment] = []
         self._logs: dict[str, FunctionLog] = {}
@@ -94,7 +94,8 @@ class Functions:
     @contextmanager
     def _environment(self, function: LambdaFunction) -> Iterator[ExecutionEnvironment]:
         """Lend an environment of this function's present code and configuration."""
-        key, name = _fingerprint(function), function.function_name
+        name = str(function.function_name)
+        key = (name, _fingerprint(function))
         limit = ACCOUNT_CONCURRENCY
         if function.reserved_concurrency is not None:
             limit = int(function.reserved_concurrency)
@@ -104,14 +105,18 @@ class Functions:
             self._busy[name] = self._busy.get(name, 0) + 1
             idle = self._idle.setdefault(key, [])
             environment = idle.pop() if idle else None
+            stale = [other for other in self._idle if other[0] == name and other != key]
+            outdated = [each for other in stale for each in self._idle.pop(other)]
+        for each in outdated:
+            each.kill()
         try:
-            environment = environment or self._start(function, key)
+            environment = environment or self._start(function, key[1])
             yield environment
         finally:
             with self._lock:
                 self._busy[name] -= 1
                 if environment is not None and environment.usable:
-                    self._idle[key].append(environment)
+                    self._idle.setdefault(key, []).append(environment)
 
     def _start(self, function: LambdaFunction, key: str) -> ExecutionEnvironment:
         environment = ExecutionEnvironment(
@@ -122,6 +127,7 @@ class Functions:
             log=self.log(function.function_name),
         )
         with self._lock:
+            self._all = [each for each in self._all if each.usable]
             self._all.append(environment)
         if self._demand_logging(function, environment, "logs:CreateLogStream"):
             self._with_stream.add(environment.id)

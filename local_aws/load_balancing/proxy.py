@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.1
 _CONNECT_SECONDS = 10.0
+_KEEP_SECONDS = 4000.0
 # RFC 9110 7.6.1: they belong to one connection and are not passed on.
 _HOP_BY_HOP = frozenset(
     {
@@ -81,8 +82,8 @@ class Proxy:
 
     async def _main(self) -> None:
         self._stopped = asyncio.Event()
-        # A connection for each request: a kept one could be closed by the target just as it is used again.
-        connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        # Connections are kept and used again, as the real one does for as long as its idle timeout.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS)
         async with aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,

@@ -55,6 +55,8 @@ class Target:
     drains_until: float | None = None
     next_check_at: float = 0.0
     checking: bool = False
+    checked_before: bool = False
+    """The check under way began before the target was registered anew, and says nothing about it."""
     requests: int = 0
     leases: set[Lease] = field(default_factory=set)
 
@@ -99,6 +101,7 @@ class Targets:
                 return
             target = known or Target(arn, target_id, key[2], address)
             target.drains_until, target.next_check_at = None, 0.0
+            target.checked_before = target.checking
             self._targets[key] = target
             self._change(target, REGISTERED, since="none" if known is None else known.state)
 
@@ -202,7 +205,9 @@ class Targets:
     def checked(self, target: Target, result: CheckResult, check: HealthCheck) -> None:
         """Take in a check's result."""
         with self._lock:
-            target.checking = False
+            target.checking, stale, target.checked_before = False, target.checked_before, False
+            if stale:
+                return
             self._change(target, after_check(target.health, result, check))
 
     def end_draining(self, now: float) -> list[Lease]:

@@ -6,13 +6,16 @@ first on its PATH. Everything else comes from the deployed user data.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from local_aws.nodes.processes import NODE_MARK
@@ -67,9 +70,17 @@ def make_folders(home: Path) -> NodeFolders:
 def _short(root: Path) -> Path:
     if len(os.fsencode(root)) <= _LONGEST_ROOT:
         return root
-    link = Path(tempfile.mkdtemp(prefix="node-")) / "root"
+    link = _short_names() / root.parent.name
     link.symlink_to(root)
     return link
+
+
+@lru_cache(maxsize=1)
+def _short_names() -> Path:
+    """Return this process's folder of links, which is gone when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="nodes-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _tool(folders: NodeFolders, name: str, command: Sequence[str]) -> None:

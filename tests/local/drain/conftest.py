@@ -7,14 +7,16 @@ Replacements are switched off (the group's Launch process is suspended) for the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +50,7 @@ class Departure:
     noticed_at: float
     deadline: float
     views: list[tuple[float, NodeView]] = field(default_factory=list)
+    engine_processes: list[tuple[float, list[str]]] = field(default_factory=list)
 
     def outcome(self) -> dict[str, Any]:
         """Return the drain's outcome as the agent itself reports it."""
@@ -59,8 +62,11 @@ class Departure:
         return dict(found[-1])
 
     def engine_gone_at(self) -> float:
-        """Return when the engine was first seen to have no process any more."""
-        return next(at for at, view in self.views if view.status and view.status["engine"]["pids"] == [])
+        """Return when the node was first seen without any process of vLLM, by its processes' own names."""
+        looks = self.engine_processes
+        assert looks[0][1], f"{self.instance_id} was never seen with an engine, so its absence proves nothing"
+        last_seen = max(at for at, names in looks if names)
+        return next(at for at, _ in looks if at > last_seen)
 
 
 @dataclass
@@ -124,6 +130,17 @@ def probe(url: str) -> int:
         return 0
 
 
+def vllm_processes(pids: Sequence[int]) -> list[str]:
+    """Return the command lines of vLLM's processes; its core retitles itself, and both titles name it."""
+    names = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            names.append(
+                Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            )
+    return [name for name in names if "vllm.entrypoints" in name or name.startswith("VLLM::")]
+
+
 def wait_for(what: Callable[[], Any], seconds: float, waited_for: str) -> Any:
     give_up = time.monotonic() + seconds
     while not (value := what()):
@@ -180,7 +197,9 @@ class Stage:
             self.counts.append((time.time(), self.targets()))
             views = {view.instance_id: view for view in self.control.nodes()}
             for departure in list(self.departures):
-                departure.views.append((time.time(), views[departure.instance_id]))
+                view = views[departure.instance_id]
+                departure.views.append((time.time(), view))
+                departure.engine_processes.append((time.time(), vllm_processes(view.pids)))
 
 
 @pytest.fixture(scope="session")

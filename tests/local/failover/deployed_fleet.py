@@ -93,13 +93,11 @@ class DeployedFleet:
             **event,
         )
 
-    def calls(self, action: str, instance_id: str) -> list[dict[str, Any]]:
-        """Return the functions' calls of an action that the timeline ties to an instance."""
-        return [
-            call
-            for call in self.control.calls()
-            if call["action"] == action and any(instance_id in arn for arn in call["resources"])
-        ]
+    def role_of(self, function: str) -> str:
+        """Return the name of a function's role."""
+        name = f"spot-failover-{function}"
+        configuration = self.aws.client("lambda").get_function_configuration(FunctionName=name)
+        return str(configuration["Role"]).rsplit("/", 1)[-1]
 
     def queue_url(self, name: str) -> str:
         return str(self.aws.client("sqs").get_queue_url(QueueName=f"spot-failover-{name}")["QueueUrl"])

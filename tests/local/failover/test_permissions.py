@@ -27,10 +27,7 @@ class FunctionRole:
     def __init__(self, fleet: DeployedFleet, function: str) -> None:
         self._fleet = fleet
         self._iam = fleet.aws.client("iam")
-        configuration = fleet.aws.client("lambda").get_function_configuration(
-            FunctionName=f"spot-failover-{function}"
-        )
-        self.name = str(configuration["Role"]).rsplit("/", 1)[-1]
+        self.name = fleet.role_of(function)
         assert not self._iam.list_attached_role_policies(RoleName=self.name)["AttachedPolicies"]
         (self._policy_name,) = self._iam.list_role_policies(RoleName=self.name)["PolicyNames"]
         policy = self._iam.get_role_policy(RoleName=self.name, PolicyName=self._policy_name)

@@ -161,5 +161,8 @@ def test_the_container_is_run_as_the_fleet_says() -> None:
     before = " ".join(arguments[:image])
     for option in ("--init", "--gpus all", "--publish 8000:8000", "--restart no", "--entrypoint vllm"):
         assert option in before
+    # An Application Load Balancer keeps connections for up to 4000 s and must never meet a closed one.
+    (keep_alive,) = (text for text in arguments if text.startswith("VLLM_HTTP_TIMEOUT_KEEP_ALIVE="))
+    assert int(keep_alive.partition("=")[2]) > 4000
     assert "--privileged" not in before
     assert os.sep not in before.replace("/var/lib/spot-failover/cache:/root/.cache", "")
