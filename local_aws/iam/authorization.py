@@ -23,6 +23,15 @@ from local_aws.iam.sessions import RoleSession
 from local_aws.world import World
 
 
+# As the service authorization reference spells them.
+_TAG_KEYS = {
+    "autoscaling": "autoscaling:ResourceTag",
+    "ec2": "ec2:ResourceTag",
+    "elasticloadbalancing": "elasticloadbalancing:ResourceTag",
+    "ssm": "ssm:resourceTag",
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a call works on, and why it is refused (None: it is not)."""
@@ -104,7 +113,7 @@ def _default_version(policy: Any) -> tuple[Statement, ...]:
 def _tag_context(target: Target) -> dict[str, ContextValue]:
     """Return the target's tags under the general condition key and under its service's own."""
     service = target.action.split(":", 1)[0]
-    keys = {"aws:ResourceTag", f"{service}:ResourceTag", f"{service}:resourceTag"}
+    keys = {"aws:ResourceTag", _TAG_KEYS.get(service, "aws:ResourceTag")}
     return {f"{key}/{name}": value for key in keys for name, value in target.tags.items()}
 
 
