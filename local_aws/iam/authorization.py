@@ -22,7 +22,6 @@ from local_aws.iam.resources import Target, UnknownActionError, targets_of
 from local_aws.iam.sessions import RoleSession
 from local_aws.world import World
 
-
 # As the service authorization reference spells them.
 _TAG_KEYS = {
     "autoscaling": "autoscaling:ResourceTag",
