@@ -40,6 +40,8 @@ class UserDataSettings:
     engine_args: Sequence[str] = ()
     engine_port: int = 8000
     health_port: int = 8081
+    start_limit_seconds: float | None = None
+    """An engine that is not ready after this long has failed."""
     settle_seconds: float | None = None
     deadline_margin_seconds: float | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -59,6 +61,9 @@ class UserDataSettings:
             "ENGINE_ARGS": json.dumps(list(self.engine_args)),
             "ENGINE_PORT": str(self.engine_port),
             "HEALTH_PORT": str(self.health_port),
+            "START_LIMIT_SECONDS": None
+            if self.start_limit_seconds is None
+            else f"{self.start_limit_seconds:g}",
             "SETTLE_SECONDS": None if self.settle_seconds is None else f"{self.settle_seconds:g}",
             "DEADLINE_MARGIN_SECONDS": None
             if self.deadline_margin_seconds is None

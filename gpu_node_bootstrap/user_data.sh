@@ -29,6 +29,24 @@ install_relocated() {
   chmod "$3" "$2"
 }
 
+setting() { # NAME
+  sed -n "s/^SPOT_FAILOVER_$1=\"\(.*\)\"\$/\1/p" "$SETTINGS/node.env"
+}
+
+# A node that cannot boot says so, and its group launches another; otherwise it would wait for the hook's timeout.
+give_up() { # STATUS
+  local imds=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254} token instance hook
+  [ "$1" -ne 0 ] || return 0
+  echo "spot-failover: user data ended with status $1; the launch is abandoned" >&2
+  hook=$(setting LIFECYCLE_HOOK)
+  [ -n "$hook" ] || return 0
+  token=$(curl -sf -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$imds/latest/api/token")
+  instance=$(curl -sf -m 5 -H "X-aws-ec2-metadata-token: $token" "$imds/latest/meta-data/instance-id")
+  aws autoscaling complete-lifecycle-action --region "$AGENT_REGION" --lifecycle-action-result ABANDON \
+    --auto-scaling-group-name "$(setting ASG_NAME)" --lifecycle-hook-name "$hook" --instance-id "$instance"
+}
+trap 'give_up $?' EXIT
+
 mkdir -p "$SETTINGS" "$HOME_OF_AGENT" "$UNITS" "$COMMANDS"
 {
   node_settings

@@ -16,7 +16,7 @@ from .engine import Engine
 from .engine_choice import make_engine
 from .errors import ControlError, EngineError
 from .health_server import HealthServer
-from .hook import HookCompleter
+from .hook import HookAnswer, HookCompleter
 from .imds import Imds, ImdsWatcher, SpotNotice
 from .log import Log
 from .settings import Settings
@@ -58,7 +58,7 @@ class Agent:
         self._hook = HookCompleter(
             settings,
             instance_id=lambda: self._instance_id,
-            still_wanted=lambda: self._states.state is NodeState.READY,
+            answer=self._hook_answer,
             log=log,
         )
         self._watcher = ImdsWatcher(
@@ -78,6 +78,7 @@ class Agent:
         self._health.start()
         self._control.start()
         self._watcher.start()
+        self._hook.start()
         try:
             self._engine.start()
             threading.Thread(target=self._wait_until_ready, name="readiness", daemon=True).start()
@@ -139,7 +140,17 @@ class Agent:
             if self._states.move(NodeState.READY, "the engine answered a completion") is None:
                 return
             self._log.info("ready", start_seconds=round(self._ready_at - self._started_at, 3))
-            self._hook.start()
+
+    def _hook_answer(self) -> HookAnswer | None:
+        """Return what to tell a group that waits for this launch, None while it is not known."""
+        state = self._states.state
+        if state is NodeState.STARTING:
+            return None
+        if state is NodeState.READY:
+            return HookAnswer.CONTINUE
+        # A node that is stopped by hand during its start may be started again; one with a notice will not.
+        by_hand = self._drainer.trigger is Trigger.SIGNAL
+        return None if by_hand else HookAnswer.ABANDON
 
     def _leave_service(self, reason: str) -> bool:
         return self._states.move(NodeState.DRAINING, reason) is NodeState.READY
@@ -182,6 +193,7 @@ class Agent:
             self._engine.kill()
         except EngineError as err:
             self._log.error("engine_outlived_kill", error=str(err))
+        self._hook.give_up()
         self._control.close(grace_seconds=FAREWELL_SECONDS)
         self._health.close()
         self._log.info("agent_ended", state=self._states.state.value)

@@ -21,6 +21,12 @@ SHUTDOWN_TIMEOUT_SECONDS = 60
 KEEP_ALIVE_SECONDS = 4060
 """Longer than any idle timeout that an Application Load Balancer takes (1-4000 s)."""
 CALL_SECONDS = 2.0
+CLEANUP_SECONDS = 30.0
+"""For a leftover container, which may hold a GPU: nothing waits for it but the start."""
+DAEMON_FAILED = 125
+"""`docker run`'s status when the daemon, a registry or the network failed and nothing was started."""
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
@@ -81,8 +87,7 @@ class ContainerEngine(Engine):
         return {"container": self._name, "pid": self._init_pid}
 
     def _live(self) -> None:
-        self._docker("rm", "--force", self._name)
-        status, _ = self._attended("run", "--detach", "--name", self._name, *self._run_arguments)
+        status = self._run()
         if status != 0 or self._killed.is_set():
             self._exit_status = status or 128 + signal.SIGKILL
             return
@@ -98,6 +103,21 @@ class ContainerEngine(Engine):
                 self._exit_status = status or 1
                 return
             time.sleep(1)
+
+    def _run(self) -> int:
+        """Pull and start the container; return docker's status. Trouble of the daemon's may pass: try again.
+
+        Whoever started the engine gives up, by `kill`, when it takes too long.
+        """
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            self._docker("rm", "--force", self._name, timeout=CLEANUP_SECONDS)
+            status, _ = self._attended("run", "--detach", "--name", self._name, *self._run_arguments)
+            if status != DAEMON_FAILED or self._killed.is_set():
+                return status
+            self._log.warning("container_not_started", status=status, next_try_seconds=pause)
+            self._killed.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _attended(self, *arguments: str) -> tuple[int, str]:
         """Run docker for as long as it takes, unless `kill` ends it."""
@@ -115,7 +135,7 @@ class ContainerEngine(Engine):
         output, _ = client.communicate()
         return client.returncode, output or ""
 
-    def _docker(self, *arguments: str) -> str:
+    def _docker(self, *arguments: str, timeout: float | None = None) -> str:
         """Run a docker command that must be quick. What goes wrong is logged: a kill goes on regardless."""
         try:
             done = subprocess.run(
@@ -123,7 +143,7 @@ class ContainerEngine(Engine):
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=CALL_SECONDS,
+                timeout=CALL_SECONDS if timeout is None else timeout,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as err:

@@ -90,6 +90,11 @@ class Drainer:
                 self._changed.notify_all()
             return False
 
+    @property
+    def trigger(self) -> Trigger | None:
+        """Who asked first, None before anybody has."""
+        return None if self._request is None else self._request.trigger
+
     def wait(self, timeout_seconds: float | None = None) -> DrainOutcome | None:
         """Return the outcome once there is one, None when the time runs out first."""
         self._ended.wait(timeout_seconds)

@@ -1,4 +1,4 @@
-"""Completes the launch lifecycle hook: the word to the group that this node is ready for traffic."""
+"""Completes the launch lifecycle hook: the word to the group that this node is ready, or will never be."""
 
 from __future__ import annotations
 
@@ -29,12 +29,22 @@ class HookResult(str, Enum):
     """The group waits for no such action: the node is in service already, or the hook timed out."""
 
 
+class HookAnswer(str, Enum):
+    """What the group does with a launch that waits, as CompleteLifecycleAction names it."""
+
+    CONTINUE = "CONTINUE"
+    """Into service."""
+    ABANDON = "ABANDON"
+    """End the instance and launch another now, and not when the hook times out."""
+
+
 @dataclass(frozen=True)
 class HookView:
     """The hook as `/status` shows it."""
 
     result: HookResult
     tries: int = 0
+    answer: HookAnswer | None = None
     completed_at: float | None = None
     error: str = ""
 
@@ -44,12 +54,13 @@ class HookView:
         return {
             "result": self.result.value,
             "tries": self.tries,
+            "answer": None if self.answer is None else self.answer.value,
             "completed_at": completed_at,
             "error": self.error,
         }
 
 
-def completion_command(settings: Settings, instance_id: str) -> list[str]:
+def completion_command(settings: Settings, instance_id: str, answer: HookAnswer) -> list[str]:
     """Return the AWS command line's words for it."""
     return [
         "aws",
@@ -64,15 +75,15 @@ def completion_command(settings: Settings, instance_id: str) -> list[str]:
         "--instance-id",
         instance_id,
         "--lifecycle-action-result",
-        "CONTINUE",
+        answer.value,
     ]
 
 
-def complete_once(settings: Settings, instance_id: str) -> HookResult:
+def complete_once(settings: Settings, instance_id: str, answer: HookAnswer) -> HookResult:
     """Call Auto Scaling. Raises HookError when trying again may help."""
     try:
         done = subprocess.run(
-            completion_command(settings, instance_id),
+            completion_command(settings, instance_id, answer),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -90,38 +101,48 @@ def complete_once(settings: Settings, instance_id: str) -> HookResult:
 
 
 class HookCompleter(threading.Thread):
-    """Completes the hook, trying until it succeeds or the node has no use for it any more."""
+    """Waits for the node's answer and gives it, trying until that succeeds."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         instance_id: Callable[[], str | None],
-        still_wanted: Callable[[], bool],
+        answer: Callable[[], HookAnswer | None],
         log: Log,
     ) -> None:
+        """`answer` returns None for as long as the node cannot tell yet; it may change until it was given."""
         super().__init__(name="hook", daemon=True)
         self._settings = settings
         self._instance_id = instance_id
-        self._still_wanted = still_wanted
+        self._answer = answer
         self._log = log
         self.view = HookView(HookResult.PENDING if settings.lifecycle_hook else HookResult.NO_HOOK)
 
     def run(self) -> None:
         """Try with growing pauses."""
         pause = FIRST_PAUSE_SECONDS
-        while self.view.result is HookResult.PENDING and self._still_wanted():
-            instance_id = self._instance_id()
-            if instance_id is None:
+        while self.view.result is HookResult.PENDING:
+            instance_id, answer = self._instance_id(), self._answer()
+            if instance_id is None or answer is None:
                 time.sleep(0.1)
-                continue
-            try:
-                result = complete_once(self._settings, instance_id)
-            except HookError as err:
-                self.view = HookView(HookResult.PENDING, self.view.tries + 1, error=str(err))
-                self._log.warning("hook_not_completed", error=str(err), tries=self.view.tries)
+            elif not self._give(answer, instance_id):
                 time.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            else:
-                self.view = HookView(result, self.view.tries + 1, completed_at=time.time())
-                self._log.info("hook_completed", result=result.value, tries=self.view.tries)
+
+    def give_up(self) -> None:
+        """Wait a moment for an ABANDON that is on its way: the process, and this thread with it, is about to end."""
+        if self.is_alive() and self._answer() is HookAnswer.ABANDON:
+            self.join(CALL_SECONDS)
+
+    def _give(self, answer: HookAnswer, instance_id: str) -> bool:
+        tries = self.view.tries + 1
+        try:
+            result = complete_once(self._settings, instance_id, answer)
+        except HookError as err:
+            self.view = HookView(HookResult.PENDING, tries, answer, error=str(err))
+            self._log.warning("hook_not_completed", answer=answer.value, error=str(err), tries=tries)
+            return False
+        self.view = HookView(result, tries, answer, completed_at=time.time())
+        self._log.info("hook_completed", answer=answer.value, result=result.value, tries=tries)
+        return True

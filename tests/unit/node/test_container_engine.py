@@ -59,6 +59,7 @@ def docker(kit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", str(directory), prepend=":")
     monkeypatch.setattr(container_engine, "CALL_SECONDS", 0.5)
+    monkeypatch.setattr(container_engine, "FIRST_PAUSE_SECONDS", 0.05)
     (state / "port").write_text(str(port))
     yield state
     for misbehaviour in ("daemon-hangs", "pulling"):
@@ -124,12 +125,24 @@ def test_a_kill_during_the_pull_ends_the_pull(kit: Any, docker: Path) -> None:
     assert engine.exit_status() is not None
 
 
-def test_an_image_that_cannot_be_had_is_an_engine_that_ended(kit: Any, docker: Path) -> None:
+def test_an_image_that_cannot_be_had_is_asked_for_again(kit: Any, docker: Path) -> None:
     (docker / "no-image").touch()
     engine = container()
     engine.start()
-    kit.eventually(lambda: engine.exit_status() is not None)
-    assert engine.exit_status() == 125
+    kit.eventually(lambda: (docker / "calls").exists() and calls(docker).count("run") >= 2)
+    assert engine.exit_status() is None
+    (docker / "no-image").unlink()
+    port = int((docker / "port").read_text())
+    kit.eventually(lambda: completes(kit.HOST, port), what="a completion")
+
+
+def test_a_kill_ends_the_tries_for_an_image(kit: Any, docker: Path) -> None:
+    (docker / "no-image").touch()
+    engine = container()
+    engine.start()
+    kit.eventually(lambda: (docker / "calls").exists() and "run" in calls(docker))
+    engine.kill()
+    assert kit.eventually(lambda: engine.exit_status() is not None)
 
 
 def test_what_a_dead_agent_left_is_removed_before_the_start(kit: Any, docker: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_node_bootstrap.node_agent import hook
 from gpu_node_bootstrap.node_agent.errors import HookError
-from gpu_node_bootstrap.node_agent.hook import HookCompleter, HookResult, complete_once
+from gpu_node_bootstrap.node_agent.hook import HookAnswer, HookCompleter, HookResult, complete_once
 from gpu_node_bootstrap.node_agent.log import Log
 from gpu_node_bootstrap.node_agent.settings import Settings
 
@@ -34,7 +34,7 @@ def settings(aws: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def completer(settings: Settings, **changes: Any) -> HookCompleter:
     known: dict[str, Any] = {
         "instance_id": lambda: "i-0123456789abcdef0",
-        "still_wanted": lambda: True,
+        "answer": lambda: HookAnswer.CONTINUE,
         "log": Log(stream=io.StringIO()),
     }
     return HookCompleter(settings, **{**known, **changes})
@@ -54,12 +54,21 @@ def test_a_group_that_waits_for_nothing_is_not_asked_again(settings: Settings, a
     assert (thread.view.result, len(aws.calls)) == (HookResult.NOT_WAITING, 1)
 
 
-def test_a_node_that_drains_stops_asking(settings: Settings, aws: Any) -> None:
-    aws.behaves("exit 1")
-    thread = completer(settings, still_wanted=lambda: len(aws.calls) < 2)
+def test_a_node_that_will_not_be_ready_abandons_its_launch_instead(settings: Settings, aws: Any) -> None:
+    aws.behaves('[ "$n" -ge 3 ] || exit 1')
+    thread = completer(
+        settings, answer=lambda: HookAnswer.CONTINUE if len(aws.calls) < 2 else HookAnswer.ABANDON
+    )
     thread.run()
-    assert (thread.view.result, len(aws.calls)) == (HookResult.PENDING, 2)
-    assert thread.view.to_json()["error"] == "aws ended with 1"
+    assert (thread.view.result, thread.view.answer) == (HookResult.COMPLETED, HookAnswer.ABANDON)
+    assert [call.split()[-1] for call in aws.calls] == ["CONTINUE", "CONTINUE", "ABANDON"]
+
+
+def test_a_node_that_starts_says_nothing_yet(settings: Settings, aws: Any) -> None:
+    answers = iter([None, None, HookAnswer.CONTINUE])
+    thread = completer(settings, answer=lambda: next(answers))
+    thread.run()
+    assert (thread.view.result, len(aws.calls)) == (HookResult.COMPLETED, 1)
 
 
 def test_a_fleet_without_a_hook_calls_nothing(settings: Settings, aws: Any) -> None:
@@ -75,7 +84,7 @@ def test_a_command_line_that_is_missing_or_hangs_is_an_error_to_try_again(
     monkeypatch.setattr(hook, "CALL_SECONDS", 0.2)
     aws.behaves("exec sleep 30")
     with pytest.raises(HookError, match="timed out"):
-        complete_once(settings, "i-0123456789abcdef0")
+        complete_once(settings, "i-0123456789abcdef0", HookAnswer.CONTINUE)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(HookError, match="aws"):
-        complete_once(settings, "i-0123456789abcdef0")
+        complete_once(settings, "i-0123456789abcdef0", HookAnswer.CONTINUE)
