@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# A node boots before its agent counts, and the agent's own verdict is to come before the hook's.
+LAUNCH_HOOK_MARGIN_SECONDS = 120
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneConfig:
@@ -66,7 +69,7 @@ class FleetConfig:
     volume_gib: int
     volume_throughput_mibps: int
     start_timeout_seconds: int
-    """Seconds a new node has to answer its first completion before it is given up and replaced."""
+    """Seconds a new node's engine has to answer its first completion before the node gives up."""
     notice_seconds: int
     """The control plane's; the deregistration delay follows it."""
     log_retention_days: int

@@ -16,7 +16,7 @@ from gpu_node_bootstrap.user_data import (
     UserDataSettings,
     render_user_data,
 )
-from infra.config import FleetConfig
+from infra.config import LAUNCH_HOOK_MARGIN_SECONDS, FleetConfig
 from infra.nag import acknowledge, wildcards
 from infra.names import (
     ENGINE_PORT,
@@ -251,7 +251,7 @@ def _launch_hook(
     return autoscaling.CfnAutoScalingGroup.LifecycleHookSpecificationProperty(
         lifecycle_hook_name=LAUNCH_HOOK_NAME,
         lifecycle_transition="autoscaling:EC2_INSTANCE_LAUNCHING",
-        heartbeat_timeout=config.start_timeout_seconds,
+        heartbeat_timeout=config.start_timeout_seconds + LAUNCH_HOOK_MARGIN_SECONDS,
         default_result="ABANDON",
     )
 
@@ -272,6 +272,7 @@ def _node_settings(config: FleetConfig, *, region: str) -> UserDataSettings:
         model=config.model,
         served_model_name=config.served_model_name,
         engine_args=config.engine_args,
+        start_limit_seconds=config.start_timeout_seconds,
         engine_port=ENGINE_PORT,
         health_port=HEALTH_PORT,
     )

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from infra.config import ControlPlaneConfig, ExistingVpc, FleetConfig, LoadBalancerConfig, NewVpc
+from infra.config import (
+    LAUNCH_HOOK_MARGIN_SECONDS,
+    ControlPlaneConfig,
+    ExistingVpc,
+    FleetConfig,
+    LoadBalancerConfig,
+    NewVpc,
+)
 from infra.fields import Fields
 
 _FLEET_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]|[a-z]")
@@ -67,7 +74,10 @@ def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> 
         volume_gib=fields.integer("volume_gib", default=200, low=100, high=16384),
         # gp3 gives 0.25 MiB/s for each of its 3000 included IOPS at most.
         volume_throughput_mibps=fields.integer("volume_throughput_mibps", default=500, low=125, high=750),
-        start_timeout_seconds=fields.integer("start_timeout_seconds", default=1800, low=60, high=7200),
+        # Auto Scaling waits 7200 s for a hook at most.
+        start_timeout_seconds=fields.integer(
+            "start_timeout_seconds", default=1800, low=60, high=7200 - LAUNCH_HOOK_MARGIN_SECONDS
+        ),
         notice_seconds=control_plane.notice_seconds,
         log_retention_days=control_plane.log_retention_days,
         ami_parameter=fields.text(

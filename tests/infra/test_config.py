@@ -158,8 +158,8 @@ WRONG = {
         "volume_throughput_mibps is 1000; allowed: a whole number from 125 to 750.",
     ),
     "hook longer than Auto Scaling's": (
-        fleet(start_timeout_seconds=7201),
-        "allowed: a whole number from 60 to 7200.",
+        fleet(start_timeout_seconds=7081),
+        "allowed: a whole number from 60 to 7080.",
     ),
     "range that is none": (
         fleet(vpc={"cidr": "10.0.0.1/16"}),

@@ -53,7 +53,7 @@ def test_a_node_comes_into_service_only_when_its_agent_says_so(group: Any) -> No
     assert hook == {
         "LifecycleHookName": "spot-failover-ready",
         "LifecycleTransition": "autoscaling:EC2_INSTANCE_LAUNCHING",
-        "HeartbeatTimeout": 1800,
+        "HeartbeatTimeout": 1920,
         "DefaultResult": "ABANDON",
     }
 
@@ -198,4 +198,4 @@ def test_options_reach_the_group(public_fleet: Template) -> None:
     policy = group["MixedInstancesPolicy"]
     assert policy["InstancesDistribution"]["OnDemandBaseCapacity"] == 1
     assert [o["InstanceType"] for o in policy["LaunchTemplate"]["Overrides"]] == ["g6.xlarge", "g5.xlarge"]
-    assert group["LifecycleHookSpecificationList"][0]["HeartbeatTimeout"] == 900
+    assert group["LifecycleHookSpecificationList"][0]["HeartbeatTimeout"] == 1020

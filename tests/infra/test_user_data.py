@@ -43,6 +43,16 @@ def test_it_names_the_group_the_hook_the_ports_and_the_model(fleet: Template) ->
     assert told["SPOT_FAILOVER_MODEL"] == '"Qwen/Qwen3-8B"'
 
 
+@pytest.mark.parametrize(("name", "limit"), [("fleet", 1800), ("public_fleet", 900)])
+def test_the_agent_knows_how_long_a_start_may_take_and_judges_before_the_hook_does(
+    name: str, limit: int, request: pytest.FixtureRequest
+) -> None:
+    fleet = request.getfixturevalue(name)
+    assert settings(fleet)["SPOT_FAILOVER_START_LIMIT_SECONDS"] == f'"{limit}"'
+    (hook,) = fleet.only("AWS::AutoScaling::AutoScalingGroup")["LifecycleHookSpecificationList"]
+    assert limit < hook["HeartbeatTimeout"] <= limit + 120
+
+
 def test_the_container_is_the_pinned_vllm(fleet: Template) -> None:
     version = (
         (Path(__file__).resolve().parents[2] / "gpu_node_bootstrap" / "vllm_version.txt").read_text().strip()
