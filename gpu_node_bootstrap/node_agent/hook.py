@@ -131,7 +131,7 @@ class HookCompleter(threading.Thread):
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def give_up(self) -> None:
-        """Wait a moment for an ABANDON that is on its way: the process, and this thread with it, is about to end."""
+        """Let an ABANDON that is on its way arrive: the process, and this thread with it, is about to end."""
         if self.is_alive() and self._answer() is HookAnswer.ABANDON:
             self.join(CALL_SECONDS)
 

@@ -107,6 +107,22 @@ def test_a_boot_installs_settings_agent_unit_and_command_and_starts_the_unit(hos
                 assert "@ROOT@" not in path.read_text()
 
 
+def test_a_boot_that_fails_abandons_its_launch_and_says_so(host: Host) -> None:
+    host.command("sleep", "exit 0")
+    host.command("aws", '[ "$1" = autoscaling ]')
+    host.command(
+        "curl", 'case "$*" in *api/token*) echo secret ;; *instance-id*) echo i-0123456789abcdef0 ;; esac'
+    )
+    done = host.boot(rendered())
+    assert done.returncode != 0
+    assert "the launch is abandoned" in done.stderr
+    assert host.calls.read_text().splitlines()[-1] == (
+        "aws autoscaling complete-lifecycle-action --region eu-west-1 --lifecycle-action-result ABANDON "
+        "--auto-scaling-group-name spot-failover-chat --lifecycle-hook-name spot-failover-ready "
+        "--instance-id i-0123456789abcdef0"
+    )
+
+
 def test_the_installed_command_runs_with_the_installed_settings(kit: Any, host: Host) -> None:
     host.boot(rendered())
     command = str(host.root / "usr/local/bin/spot-failover-node")
