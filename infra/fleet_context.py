@@ -44,6 +44,13 @@ NODE_AGENTS_ARGUMENTS = (
     *("--host", "--port", "--uds", "--model", "--served-model-name", "--shutdown-timeout"),
     *("--api-key", "--ssl-keyfile", "--ssl-certfile", "--root-path"),
 )
+_REFUSED_ARGUMENTS = {
+    **dict.fromkeys(
+        NODE_AGENTS_ARGUMENTS, f"what the node agent does not rule: {', '.join(NODE_AGENTS_ARGUMENTS)}"
+    ),
+    "--disable-log-stats": "arguments that leave vLLM's statistics on, for a drain reads its gauges",
+    "--config": "the arguments themselves, for a file could hold some that the node agent rules",
+}
 DEFAULT_AMI_PARAMETER = (
     "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 )
@@ -96,12 +103,18 @@ def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> 
 def _engine_args(fields: Fields) -> tuple[str, ...]:
     arguments = fields.texts("engine_args", default=DEFAULT_ENGINE_ARGS)
     for argument in arguments:
-        if argument.split("=", 1)[0] in NODE_AGENTS_ARGUMENTS:
+        # vLLM takes both spellings.
+        option = argument.split("=", 1)[0].replace("_", "-")
+        if not option.startswith("--"):
+            continue
+        if re.search(r"\s", option):
             raise fields.wrong(
-                "engine_args",
-                argument,
-                f"what the node agent does not rule: {', '.join(NODE_AGENTS_ARGUMENTS)}",
+                "engine_args", argument, 'one text for an option and one for its value, like "--seed", "7"'
             )
+        for refused, allowed in _REFUSED_ARGUMENTS.items():
+            # vLLM's parser also takes the beginning of an option's name for the option.
+            if refused.startswith(option):
+                raise fields.wrong("engine_args", argument, allowed)
     return arguments
 
 

@@ -66,6 +66,12 @@ def test_an_existing_vpc_is_named_by_ids() -> None:
     assert chat.vpc.load_balancer_subnet_ids is None
 
 
+def test_engine_arguments_that_only_look_like_the_agents_are_taken() -> None:
+    arguments = ("--hf-overrides", '{"a": "b c"}', "--config_format=hf", "--model-impl", "auto", "-tp", "2")
+    (chat,) = app_config(fleet(engine_args=list(arguments))).fleets
+    assert chat.engine_args == arguments
+
+
 WRONG = {
     "unknown key": (
         {"notice_second": 60},
@@ -141,6 +147,26 @@ WRONG = {
     "port of its own for the engine": (
         fleet(engine_args=["--port=9000"]),
         'engine_args is "--port=9000"; allowed: what the node agent does not rule: --host, --port,',
+    ),
+    "model name of its own, spelled with underscores": (
+        fleet(engine_args=["--served_model_name", "x"]),
+        'engine_args is "--served_model_name"; allowed: what the node agent does not rule: --host,',
+    ),
+    "port of its own, cut short": (
+        fleet(engine_args=["--por", "9000"]),
+        'engine_args is "--por"; allowed: what the node agent does not rule: --host,',
+    ),
+    "option and value in one text": (
+        fleet(engine_args=["--port 9000"]),
+        'engine_args is "--port 9000"; allowed: one text for an option and one for its value, like "--seed",',
+    ),
+    "no statistics for the drain to read": (
+        fleet(engine_args=["--disable_log_stats"]),
+        'engine_args is "--disable_log_stats"; allowed: arguments that leave vLLM\'s statistics on, for',
+    ),
+    "engine arguments in a file": (
+        fleet(engine_args=["--config=/etc/vllm.yaml"]),
+        'engine_args is "--config=/etc/vllm.yaml"; allowed: the arguments themselves, for a file could hold',
     ),
     "text for a list": (fleet(engine_args="--fast"), 'engine_args is "--fast"; allowed: a list of texts'),
     "line break in an argument": (
