@@ -77,11 +77,8 @@ class GroupLifecycle:
             case Lifecycle.DETACHING:
                 if self._balancing.targets.drained(member.instance_id) or not member.running:
                     self._finish_detachment(member)
-            case Lifecycle.PENDING_WAIT if not member.running:
-                self.abandon_launch(
-                    member, "Instance became unhealthy while waiting for its lifecycle action."
-                )
             case Lifecycle.PENDING_WAIT | Lifecycle.TERMINATING_WAIT:
+                # Also for an instance that is gone: a group checks the health of what is in service only.
                 if member.wait is not None and time.time() >= member.wait.ends_at:
                     self.end_wait(member, str(member.wait.hook.default_result))
             case _:
