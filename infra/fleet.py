@@ -115,23 +115,22 @@ class Fleet(Construct):
             resource_name=f"*:autoScalingGroupName/{group_name(self._config.name)}",
             arn_format=ArnFormat.COLON_RESOURCE_NAME,
         )
-        agent_object = stack.format_arn(
+        # Not this version's object alone: during an update or a rollback, nodes of both versions launch.
+        agents = stack.format_arn(
             service="s3",
             region="",
             account="",
             resource=agent.s3_bucket_name,
-            resource_name=agent.s3_object_key,
+            resource_name="*.zip",
         )
-        statements = [
-            on([own_group], "autoscaling:CompleteLifecycleAction"),
-            on([agent_object], "s3:GetObject"),
-        ]
+        complete_hook = on([own_group], "autoscaling:CompleteLifecycleAction")
+        fetch_agent = on([agents], "s3:GetObject")
         role = iam.Role(
             self,
             "NodeRole",
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")],
-            inline_policies={"node": iam.PolicyDocument(statements=statements)},
+            inline_policies={"node": iam.PolicyDocument(statements=[complete_hook, fetch_agent])},
         )
         acknowledge(
             role,
@@ -141,7 +140,13 @@ class Fleet(Construct):
         acknowledge(
             role,
             "A group's ARN holds an id that is made with it; its name, behind that, is this fleet's own.",
-            *wildcards(self, statements),
+            *wildcards(self, [complete_hook]),
+        )
+        acknowledge(
+            role,
+            "An agent's key is the hash of its source, and another version's is not known here; the bucket "
+            "holds what the CDK deploys, and no data.",
+            *wildcards(self, [fetch_agent]),
         )
         return role
 

@@ -70,7 +70,7 @@ def test_quotes_dollars_and_json_reach_the_agent_unharmed(public_fleet: Template
 def test_the_agent_it_fetches_is_in_the_assembly_and_holds_no_bytecode(
     fleet: Template, assembly: Path
 ) -> None:
-    """The object's key in the user data, the role and the asset list is one and the same."""
+    """The object's key in the user data and the asset list is one and the same."""
     assets: Any = json.loads((assembly / "SpotFailoverFleet-default.assets.json").read_text())["files"]
     (key,) = [line for line in user_data(fleet).splitlines() if line.startswith("AGENT_KEY=")]
     (asset,) = [
