@@ -1,4 +1,4 @@
-"""One function of the control plane, behind its queue: own role, log group, dead-letter queue and alarm."""
+"""One function of the control plane, behind its queue: own role, log group, dead-letter queue and alarms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from constructs import Construct
 
 from infra.config import ControlPlaneConfig
 from infra.nag import acknowledge, wildcards
-from infra.observability import DeadLetterAlarm, log_retention
+from infra.observability import DeadLetterAlarm, ErrorAlarm, log_retention
 from infra.permissions import on
 
 # A cold start and a batch's calls take 2 to 3 s; a function that hangs must leave time to try again.
@@ -36,7 +36,7 @@ class FunctionSpec:
 
 
 class FailoverFunction(Construct):
-    """A function behind its queue: own role, log group, dead-letter queue and alarm."""
+    """A function behind its queue: own role, log group, dead-letter queue and alarms."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class FailoverFunction(Construct):
         DeadLetterAlarm(
             self, "Alarm", function=spec.name, queue=self.dead_letters, topic_arn=config.alarm_topic_arn
         )
+        ErrorAlarm(self, "Errors", name=spec.name, function=self.function, topic_arn=config.alarm_topic_arn)
 
     def _function(
         self, spec: FunctionSpec, code: lambda_.Code, config: ControlPlaneConfig

@@ -7,6 +7,7 @@ from typing import Final
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
@@ -53,5 +54,39 @@ class DeadLetterAlarm(Construct):
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
-        if topic_arn is not None:
-            alarm.add_alarm_action(actions.SnsAction(sns.Topic.from_topic_arn(self, "Topic", topic_arn)))
+        _tell(alarm, topic_arn)
+
+
+class ErrorAlarm(Construct):
+    """Rises a minute after a function broke, long before the first message reaches its dead-letter queue."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        function: lambda_.IFunction,
+        topic_arn: str | None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        alarm = cloudwatch.Alarm(
+            self,
+            "Alarm",
+            alarm_description=(
+                f"{name} raised an error or ran out of time. Its messages come again until their deadline; "
+                "nodes are still replaced by their Auto Scaling group."
+            ),
+            metric=function.metric_errors(period=Duration.minutes(1), statistic="Sum"),
+            threshold=0,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        _tell(alarm, topic_arn)
+
+
+def _tell(alarm: cloudwatch.Alarm, topic_arn: str | None) -> None:
+    if topic_arn is not None:
+        topic = sns.Topic.from_topic_arn(alarm, "Topic", topic_arn)
+        alarm.add_alarm_action(actions.SnsAction(topic))

@@ -1,4 +1,4 @@
-"""Each function stands alone: own queue, dead-letter queue, alarm, role and log group."""
+"""Each function stands alone: own queue, dead-letter queue, alarms, role and log group."""
 
 from __future__ import annotations
 
@@ -110,6 +110,22 @@ def test_what_cannot_be_handled_ends_in_a_dead_letter_queue_with_an_alarm_that_t
     ]
     assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert name in control_plane.text(alarm["AlarmDescription"])
+    assert alarm["AlarmActions"] == ["arn:aws:sns:us-east-1:123456789012:pager"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_broken_function_raises_an_alarm_within_a_minute(control_plane: Template, name: str) -> None:
+    logical_id, _ = function_named(control_plane, name)
+    (alarm,) = [
+        alarm
+        for alarm in control_plane.resources("AWS::CloudWatch::Alarm").values()
+        if alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": logical_id}}]
+    ]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Errors", "Sum")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (60, 1)
+    assert alarm["TreatMissingData"] == "notBreaching"
     assert name in control_plane.text(alarm["AlarmDescription"])
     assert alarm["AlarmActions"] == ["arn:aws:sns:us-east-1:123456789012:pager"]
 
