@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+_PREFIXED = re.compile(r"[0-9.]+/[0-9]{1,2}")
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f]+")
 
 
@@ -154,8 +155,11 @@ def _is_text(value: Any, pattern: re.Pattern[str] | None) -> bool:
 
 
 def _network(value: Any) -> ipaddress.IPv4Network | None:
+    # Python also takes a netmask behind the slash; EC2 does not.
+    if not isinstance(value, str) or not _PREFIXED.fullmatch(value):
+        return None
     try:
-        return ipaddress.IPv4Network(value) if isinstance(value, str) and "/" in value else None
+        return ipaddress.IPv4Network(value)
     except ValueError:
         return None
 

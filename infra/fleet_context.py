@@ -54,7 +54,8 @@ _REFUSED_ARGUMENTS = {
 DEFAULT_AMI_PARAMETER = (
     "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 )
-_ANYWHERE = "0.0.0.0/0"
+# The widest that somebody has for their own: 10.0.0.0/8.
+_WIDEST_CALLERS = 8
 
 
 def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> FleetConfig:
@@ -180,10 +181,14 @@ def _load_balancer(fields: Fields, vpc: NewVpc | ExistingVpc) -> LoadBalancerCon
         raise fields.wrong(
             "allowed_cidrs", [], "at least one range, in an existing VPC or when internet_facing"
         )
-    if _ANYWHERE in allowed:
-        raise fields.wrong(
-            "allowed_cidrs", _ANYWHERE, "ranges of known callers: the engine asks nobody for a password"
-        )
+    for cidr in allowed:
+        if int(cidr.split("/")[1]) < _WIDEST_CALLERS:
+            raise fields.wrong(
+                "allowed_cidrs",
+                cidr,
+                f"ranges of known callers, none wider than /{_WIDEST_CALLERS}: the engine asks nobody for a "
+                "password",
+            )
     config = LoadBalancerConfig(
         internet_facing=internet_facing,
         certificate_arn=certificate_arn,

@@ -227,6 +227,14 @@ WRONG = {
         fleet(load_balancer={"allowed_cidrs": ["0.0.0.0/0"]}),
         'allowed_cidrs is "0.0.0.0/0"; allowed: ranges of known callers',
     ),
+    "netmask for a prefix": (
+        fleet(load_balancer={"allowed_cidrs": ["0.0.0.0/128.0.0.0"]}),
+        'allowed_cidrs is "0.0.0.0/128.0.0.0"; allowed: a list of IPv4 ranges like "10.0.0.0/8".',
+    ),
+    "half of the internet, and beside it the other half": (
+        fleet(load_balancer={"allowed_cidrs": ["10.0.0.0/8", "0.0.0.0/1", "128.0.0.0/1"]}),
+        'allowed_cidrs is "0.0.0.0/1"; allowed: ranges of known callers, none wider than /8: the engine asks',
+    ),
     "true as a text": (
         fleet(load_balancer={"internet_facing": "yes"}),
         'internet_facing is "yes"; allowed: true or',
