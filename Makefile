@@ -41,6 +41,13 @@ setup: $(BIN)/.installed node_modules/.installed ## Install the tools and the CD
 setup-emulated: setup
 setup-real: setup $(ENGINE_VENV)/.installed-$(VLLM_VERSION)
 
+# Only for the targets that use it: without this, make would complain of a missing rule.
+ifneq ($(filter demo,$(MAKECMDGOALS)),)
+ifeq ($(filter real emulated,$(ENGINE)),)
+$(error ENGINE is "$(ENGINE)"; allowed: real, emulated)
+endif
+endif
+
 .PHONY: demo
 demo: setup-$(ENGINE) ## Interrupt nodes of a local fleet and show that clients notice nothing.
 	@$(BIN)/python -m local_aws.demo --engine $(ENGINE) --nodes $(NODES) --notice-seconds $(NOTICE_SECONDS) \
