@@ -74,8 +74,8 @@ class Exercise:
         fleet.control.interrupt(self._node_id, notice_seconds=900, imds=False, event=False)
         fleet.notice(self._node_id)
         incident = fleet.incident_with(self._node_id, "drained_at", "replacement_in_service_at")
-        (drain,) = (entry for entry in incident.entries if entry.step is Step.DRAIN_COMMAND)
-        self._command_id = drain.detail["command_id"]
+        commanded = (entry for entry in incident.entries if entry.outcome is Outcome.COMMANDED)
+        self._command_id = next(commanded).detail["command_id"]
         self._role_names = [FunctionRole(fleet, function).name for function in FUNCTIONS]
         self._round = 0
 
