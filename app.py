@@ -23,7 +23,7 @@ def build(context: Mapping[str, Any] | None = None, *, outdir: str | None = None
     control_plane = ControlPlaneStack(app, config=config.control_plane)
     for fleet in config.fleets:
         # A fleet comes up with somebody to serve it, and goes before they do.
-        FleetStack(app, config=fleet).add_dependency(control_plane)
+        FleetStack(app, config=fleet).add_stack_dependency(control_plane)
     nag.check(app)
     return app
 
