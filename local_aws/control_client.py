@@ -106,6 +106,14 @@ class Control:
         """Return API calls in order: at, role (None: an operator), action, resources, result, seconds."""
         return self._list("GET", "calls", {} if role is None else {"role": role})
 
+    def targets(self) -> list[dict[str, Any]]:
+        """Return every target that is or was registered: target, target_group, requests, in_flight, state."""
+        return self._list("GET", "targets")
+
+    def set_spot_capacity(self, *, available: bool) -> None:
+        """Let launches of spot instances succeed, or fail for want of capacity."""
+        self._request("POST", "spot-capacity", {"available": available})
+
     def put_event(
         self,
         *,

@@ -17,11 +17,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from gpu_node_bootstrap.node_agent.container_engine import KEEP_ALIVE_SECONDS
-
-EngineKind = Literal["real", "emulated"]
+from local_aws.world import EngineKind
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE_PYTHON = REPOSITORY / ".venv-engine" / "bin" / "python"

@@ -34,9 +34,7 @@ class ListenerSpec:
     """One listener to serve. `refusal` says why it cannot be followed here; it then answers 501."""
 
     arn: str
-    load_balancer_arn: str
     scheme: str
-    deployed_port: int
     target_groups: tuple[str, ...]
     idle_timeout: float
     refusal: str | None
@@ -149,9 +147,7 @@ def _listener(balancer: Any, listener: Any) -> ListenerSpec:
         refusal = f"{listener.protocol} listeners are not served"
     return ListenerSpec(
         arn=listener.arn,
-        load_balancer_arn=balancer.arn,
         scheme=balancer.scheme,
-        deployed_port=int(listener.port),
         target_groups=groups,
         idle_timeout=float(balancer.attrs.get("idle_timeout.timeout_seconds", _DEFAULT_IDLE_TIMEOUT_SECONDS)),
         refusal=refusal,

@@ -172,9 +172,6 @@ class Stage:
         for watcher in self._watchers:
             watcher.join()
 
-    def targets(self) -> list[dict[str, Any]]:
-        return self.control._list("GET", "targets")
-
     def interrupt(self, node: NodeView, *, imds: bool = True) -> Departure:
         noticed_at = self.control.interrupt(node.instance_id, notice_seconds=NOTICE_SECONDS, imds=imds)
         departure = Departure(node.instance_id, node.address, noticed_at, noticed_at + NOTICE_SECONDS)
@@ -194,7 +191,7 @@ class Stage:
 
     def _look(self) -> None:
         while not self._over.wait(0.7):
-            self.counts.append((time.time(), self.targets()))
+            self.counts.append((time.time(), self.control.targets()))
             views = {view.instance_id: view for view in self.control.nodes()}
             for departure in list(self.departures):
                 view = views[departure.instance_id]

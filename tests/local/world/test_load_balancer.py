@@ -74,7 +74,7 @@ def test_refusal_of_the_target_is_a_bad_gateway_and_not_retried(fleet: Any) -> N
 
 
 def requests(fleet: Any) -> list[dict[str, Any]]:
-    targets = fleet.aws.control._list("GET", "targets")
+    targets = fleet.aws.control.targets()
     return [target for target in targets if target["target_group"] == fleet.target_group]
 
 

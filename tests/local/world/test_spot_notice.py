@@ -112,7 +112,7 @@ def test_instances_that_ec2_would_not_interrupt_are_refused(fleet: Any) -> None:
 
 def test_launches_fail_while_there_are_no_spot_instances(fleet: Any, eventually: Callable[..., Any]) -> None:
     control = fleet.aws.control
-    control._request("POST", "spot-capacity", {"available": False})
+    control.set_spot_capacity(available=False)
     before = len(fleet.events("EC2 Instance Launch Unsuccessful"))
     fleet.set_desired(3)
     eventually(lambda: len(fleet.events("EC2 Instance Launch Unsuccessful")) > before)
@@ -120,5 +120,5 @@ def test_launches_fail_while_there_are_no_spot_instances(fleet: Any, eventually:
     event = fleet.events("EC2 Instance Launch Unsuccessful")[-1]
     assert event["detail"].keys() - {"Description"} == sample["detail"].keys()
     assert "UnfulfillableCapacity" in event["detail"]["StatusMessage"]
-    control._request("POST", "spot-capacity", {"available": True})
+    control.set_spot_capacity(available=True)
     eventually(lambda: len(fleet.healthy()) == 3, seconds=30)

@@ -11,8 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from spot_failover.departures import Action
 from spot_failover.incident_table import IncidentTable
 from spot_failover.incidents import Incident
+from spot_failover.notice_function import NoticeFunction
+from spot_failover.outcomes import Outcome, Step
 from spot_failover.settings import TrackSettings
 
 from tests.unit.lambdas.fake_services import (
@@ -91,6 +94,22 @@ class Aws:
     def incident(self, instance_id: str) -> Incident | None:
         incident: Incident | None = self.table.incident(instance_id)
         return incident
+
+    def outcome(self, step: Step, instance_id: str) -> Outcome | None:
+        incident = self.incident(instance_id)
+        return incident.outcomes.get(step) if incident else None
+
+    def notice_function(self, step: Step, action: Action) -> NoticeFunction:
+        """Return the function around an action, over this account."""
+        return NoticeFunction(
+            step,
+            action,
+            settings=self.settings,
+            ec2=self.ec2,
+            sqs=self.sqs,
+            dynamodb=self.dynamodb,
+            clock=self.clock,
+        )
 
     def send(self, *bodies: object) -> None:
         """Queue messages: texts as they are, anything else as JSON."""

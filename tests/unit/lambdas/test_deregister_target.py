@@ -21,20 +21,9 @@ SECOND = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/second
 
 @pytest.fixture
 def function(aws: Aws) -> NoticeFunction:
-    return NoticeFunction(
-        Step.DEREGISTER,
-        Deregister(aws.elbv2, FleetDirectory(aws.autoscaling, tag_key=TAG)),
-        settings=aws.settings,
-        ec2=aws.ec2,
-        sqs=aws.sqs,
-        dynamodb=aws.dynamodb,
-        clock=aws.clock,
+    return aws.notice_function(
+        Step.DEREGISTER, Deregister(aws.elbv2, FleetDirectory(aws.autoscaling, tag_key=TAG))
     )
-
-
-def outcome(aws: Aws, instance_id: str) -> Outcome | None:
-    incident = aws.incident(instance_id)
-    return incident.outcomes.get(Step.DEREGISTER) if incident else None
 
 
 def test_a_batch_over_two_fleets_is_one_call_for_each_target_group(
@@ -46,7 +35,7 @@ def test_a_batch_over_two_fleets_is_one_call_for_each_target_group(
     assert list(aws.load_balancing.registered.values()) == [{chat[2]}, {code[1]}]
     assert len(aws.journal.of("deregister_targets")) == 2
     assert len(aws.journal.of("describe_auto_scaling_groups")) == 1
-    assert outcome(aws, chat[0]) is Outcome.DEREGISTERED
+    assert aws.outcome(Step.DEREGISTER, chat[0]) is Outcome.DEREGISTERED
 
 
 def test_a_second_notice_for_a_deregistered_node_changes_nothing(
@@ -57,7 +46,7 @@ def test_a_second_notice_for_a_deregistered_node_changes_nothing(
         aws.send(notice_event(node))
         assert aws.deliver(function) == []
     assert list(aws.load_balancing.registered.values()) == [{other}]
-    assert outcome(aws, node) is Outcome.DEREGISTERED
+    assert aws.outcome(Step.DEREGISTER, node) is Outcome.DEREGISTERED
 
 
 def test_an_invalid_target_in_the_middle_holds_up_no_other(
@@ -71,8 +60,8 @@ def test_an_invalid_target_in_the_middle_holds_up_no_other(
     aws.send(*(notice_event(key) for key in nodes))
     assert aws.deliver(function) == []
     assert list(aws.load_balancing.registered.values()) == [{invalid}]
-    assert outcome(aws, invalid) is Outcome.NOT_REGISTERED
-    assert {outcome(aws, key) for key in nodes if key != invalid} == {Outcome.DEREGISTERED}
+    assert aws.outcome(Step.DEREGISTER, invalid) is Outcome.NOT_REGISTERED
+    assert {aws.outcome(Step.DEREGISTER, key) for key in nodes if key != invalid} == {Outcome.DEREGISTERED}
 
 
 def test_a_throttled_target_group_brings_back_only_its_own_nodes(
@@ -84,11 +73,11 @@ def test_a_throttled_target_group_brings_back_only_its_own_nodes(
     )
     aws.send(notice_event(chat), notice_event(code))
     assert len(aws.deliver(function)) == 1
-    assert outcome(aws, code) is Outcome.DEREGISTERED
-    assert outcome(aws, chat) is Outcome.RETRYING
+    assert aws.outcome(Step.DEREGISTER, code) is Outcome.DEREGISTERED
+    assert aws.outcome(Step.DEREGISTER, chat) is Outcome.RETRYING
     aws.now += timedelta(seconds=1)
     assert aws.deliver(function) == []
-    assert outcome(aws, chat) is Outcome.DEREGISTERED
+    assert aws.outcome(Step.DEREGISTER, chat) is Outcome.DEREGISTERED
     assert list(aws.load_balancing.registered.values()) == [set(), set()]
 
 
@@ -132,8 +121,8 @@ def test_a_fleet_without_group_or_target_group_is_told_apart_and_dropped(
     aws.groups.groups["spot-failover-batch"]["TargetGroupARNs"] = []
     aws.send(notice_event(groupless), notice_event(node))
     assert aws.deliver(function) == []
-    assert outcome(aws, groupless) is Outcome.NO_GROUP
-    assert outcome(aws, node) is Outcome.NO_TARGET_GROUP
+    assert aws.outcome(Step.DEREGISTER, groupless) is Outcome.NO_GROUP
+    assert aws.outcome(Step.DEREGISTER, node) is Outcome.NO_TARGET_GROUP
 
 
 def test_access_denied_is_dead_lettered_at_once(
@@ -146,7 +135,7 @@ def test_access_denied_is_dead_lettered_at_once(
     ((_, reason),) = aws.dead_letters()
     assert "elasticloadbalancing:DeregisterTargets" in reason
     assert "AccessDenied" in reason
-    assert outcome(aws, node) is Outcome.FAILED
+    assert aws.outcome(Step.DEREGISTER, node) is Outcome.FAILED
 
 
 def test_the_directory_is_remembered_for_a_minute(

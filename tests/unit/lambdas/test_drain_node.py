@@ -21,20 +21,7 @@ Notice = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def function(aws: Aws) -> NoticeFunction:
-    return NoticeFunction(
-        Step.DRAIN_COMMAND,
-        Drain(aws.ssm, document="SpotFailover-DrainNode"),
-        settings=aws.settings,
-        ec2=aws.ec2,
-        sqs=aws.sqs,
-        dynamodb=aws.dynamodb,
-        clock=aws.clock,
-    )
-
-
-def outcome(aws: Aws, instance_id: str) -> Outcome | None:
-    incident = aws.incident(instance_id)
-    return incident.outcomes.get(Step.DRAIN_COMMAND) if incident else None
+    return aws.notice_function(Step.DRAIN_COMMAND, Drain(aws.ssm, document="SpotFailover-DrainNode"))
 
 
 def departure(instance_id: str, *, left: float) -> Departure:
@@ -71,7 +58,7 @@ def test_an_unknown_instance_in_the_middle_holds_up_no_other_and_is_tried_again(
     aws.systems_manager.managed.remove(nodes[1])
     aws.send(*(notice_event(key) for key in nodes))
     assert len(aws.deliver(function)) == 1
-    assert [outcome(aws, key) for key in nodes] == [
+    assert [aws.outcome(Step.DRAIN_COMMAND, key) for key in nodes] == [
         Outcome.COMMANDED,
         Outcome.NOT_MANAGED,
         Outcome.COMMANDED,
@@ -79,7 +66,7 @@ def test_an_unknown_instance_in_the_middle_holds_up_no_other_and_is_tried_again(
     aws.systems_manager.managed.add(nodes[1])  # its agent has registered
     aws.now += timedelta(seconds=2)
     assert aws.deliver(function) == []
-    assert outcome(aws, nodes[1]) is Outcome.COMMANDED
+    assert aws.outcome(Step.DRAIN_COMMAND, nodes[1]) is Outcome.COMMANDED
     assert aws.waiting() == 0
 
 
@@ -90,10 +77,13 @@ def test_a_throttled_fleet_comes_back_alone(aws: Aws, function: NoticeFunction, 
     )
     aws.send(notice_event(chat), notice_event(code))
     assert len(aws.deliver(function)) == 1
-    assert (outcome(aws, chat), outcome(aws, code)) == (Outcome.RETRYING, Outcome.COMMANDED)
+    assert (aws.outcome(Step.DRAIN_COMMAND, chat), aws.outcome(Step.DRAIN_COMMAND, code)) == (
+        Outcome.RETRYING,
+        Outcome.COMMANDED,
+    )
     aws.now += timedelta(seconds=1)
     assert aws.deliver(function) == []
-    assert outcome(aws, chat) is Outcome.COMMANDED
+    assert aws.outcome(Step.DRAIN_COMMAND, chat) is Outcome.COMMANDED
 
 
 def test_a_refused_command_is_dead_lettered_and_leaves_the_node_to_its_own_agent(
@@ -104,7 +94,7 @@ def test_a_refused_command_is_dead_lettered_and_leaves_the_node_to_its_own_agent
     aws.send(notice_event(node))
     assert aws.deliver(function) == []
     assert "ssm:SendCommand" in aws.dead_letters()[0][1]
-    assert outcome(aws, node) is Outcome.FAILED
+    assert aws.outcome(Step.DRAIN_COMMAND, node) is Outcome.FAILED
 
 
 def test_the_deadlines_parameter_admits_nothing_but_ids_and_times() -> None:

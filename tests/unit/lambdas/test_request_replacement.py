@@ -21,20 +21,10 @@ Notice = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def function(aws: Aws) -> NoticeFunction:
-    return NoticeFunction(
+    return aws.notice_function(
         Step.REPLACEMENT_REQUEST,
         RequestReplacement(aws.autoscaling, FleetDirectory(aws.autoscaling, tag_key=TAG)),
-        settings=aws.settings,
-        ec2=aws.ec2,
-        sqs=aws.sqs,
-        dynamodb=aws.dynamodb,
-        clock=aws.clock,
     )
-
-
-def outcome(aws: Aws, instance_id: str) -> Outcome | None:
-    incident = aws.incident(instance_id)
-    return incident.outcomes.get(Step.REPLACEMENT_REQUEST) if incident else None
 
 
 def test_a_batch_is_one_detach_for_each_group_and_one_launch_for_each_node(
@@ -46,7 +36,7 @@ def test_a_batch_is_one_detach_for_each_group_and_one_launch_for_each_node(
     assert len(aws.journal.of("detach_instances")) == 2
     assert aws.journal.of("describe_auto_scaling_instances") == []
     assert aws.groups.launches == 5
-    assert {outcome(aws, key) for key in nodes} == {Outcome.DETACHED}
+    assert {aws.outcome(Step.REPLACEMENT_REQUEST, key) for key in nodes} == {Outcome.DETACHED}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -62,7 +52,7 @@ def test_in_any_order_and_with_any_repeats_each_node_is_replaced_once(
         aws.now += timedelta(seconds=1)
     assert aws.groups.launches == 4
     assert aws.groups.members == {}
-    assert {outcome(aws, key) for key in nodes} == {Outcome.DETACHED}
+    assert {aws.outcome(Step.REPLACEMENT_REQUEST, key) for key in nodes} == {Outcome.DETACHED}
 
 
 def test_one_node_that_cannot_be_detached_holds_up_no_other(
@@ -76,7 +66,9 @@ def test_one_node_that_cannot_be_detached_holds_up_no_other(
     aws.send(*(notice_event(key) for key in (gone, terminating, pending, good, standby)))
     assert aws.deliver(function) == []
     assert aws.groups.launches == 2
-    assert {key: outcome(aws, key) for key in (gone, terminating, pending, good, standby)} == {
+    assert {
+        key: aws.outcome(Step.REPLACEMENT_REQUEST, key) for key in (gone, terminating, pending, good, standby)
+    } == {
         gone: Outcome.ALREADY_DETACHED,
         terminating: Outcome.LEFT_TO_GROUP,
         pending: Outcome.LEFT_TO_GROUP,
@@ -94,7 +86,10 @@ def test_a_node_that_is_refused_though_it_looks_detachable_holds_up_no_other(
     aws.journal.fail("detach_instances", "ValidationError", when=lambda call: odd in call["InstanceIds"])
     aws.send(notice_event(odd), notice_event(good))
     assert aws.deliver(function) == []
-    assert (outcome(aws, odd), outcome(aws, good)) == (Outcome.FAILED, Outcome.DETACHED)
+    assert (aws.outcome(Step.REPLACEMENT_REQUEST, odd), aws.outcome(Step.REPLACEMENT_REQUEST, good)) == (
+        Outcome.FAILED,
+        Outcome.DETACHED,
+    )
     assert "ValidationError" in aws.dead_letters()[0][1]
 
 
@@ -110,7 +105,7 @@ def test_a_busy_group_is_asked_again_and_launches_once(
         aws.now += timedelta(seconds=1)
     assert aws.deliver(function) == []
     assert aws.groups.launches == 1
-    assert outcome(aws, node) is Outcome.DETACHED
+    assert aws.outcome(Step.REPLACEMENT_REQUEST, node) is Outcome.DETACHED
 
 
 def test_a_detach_whose_answer_got_lost_launches_once(
@@ -130,7 +125,7 @@ def test_a_detach_whose_answer_got_lost_launches_once(
     aws.now += timedelta(seconds=1)
     assert aws.deliver(function) == []
     assert aws.groups.launches == 1
-    assert outcome(aws, node) is Outcome.ALREADY_DETACHED
+    assert aws.outcome(Step.REPLACEMENT_REQUEST, node) is Outcome.ALREADY_DETACHED
 
 
 def test_memberships_that_cannot_be_read_bring_all_back(
@@ -143,7 +138,10 @@ def test_memberships_that_cannot_be_read_bring_all_back(
     assert len(aws.deliver(function)) == 2
     aws.now += timedelta(seconds=1)
     assert aws.deliver(function) == []
-    assert (outcome(aws, gone), outcome(aws, good)) == (Outcome.ALREADY_DETACHED, Outcome.DETACHED)
+    assert (aws.outcome(Step.REPLACEMENT_REQUEST, gone), aws.outcome(Step.REPLACEMENT_REQUEST, good)) == (
+        Outcome.ALREADY_DETACHED,
+        Outcome.DETACHED,
+    )
 
 
 def test_a_group_with_capacity_rebalancing_keeps_its_one_owner(
@@ -153,7 +151,7 @@ def test_a_group_with_capacity_rebalancing_keeps_its_one_owner(
     aws.send(notice_event(node))
     assert aws.deliver(function) == []
     assert aws.journal.of("detach_instances") == []
-    assert outcome(aws, node) is Outcome.LEFT_TO_CAPACITY_REBALANCING
+    assert aws.outcome(Step.REPLACEMENT_REQUEST, node) is Outcome.LEFT_TO_CAPACITY_REBALANCING
 
 
 def test_with_two_groups_in_a_fleet_a_node_leaves_its_own(
@@ -170,7 +168,7 @@ def test_with_two_groups_in_a_fleet_a_node_leaves_its_own(
     assert [call["AutoScalingGroupName"] for call in aws.journal.of("detach_instances")] == [
         "spot-failover-chat"
     ]
-    assert outcome(aws, stray) is Outcome.NO_GROUP
+    assert aws.outcome(Step.REPLACEMENT_REQUEST, stray) is Outcome.NO_GROUP
 
 
 def test_a_directory_that_cannot_be_read_brings_all_back(
