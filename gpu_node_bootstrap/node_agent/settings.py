@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Callable, TypeVar
 
+from .boot import Phase
 from .errors import SettingsError
 
 PREFIX = "SPOT_FAILOVER_"
@@ -17,11 +18,30 @@ DEFAULT_IMDS = "http://169.254.169.254"
 T = TypeVar("T")
 
 
+# A phase that takes longer has stalled. Their sum is too much for a boot, which START_LIMIT_SECONDS bounds.
+PHASE_LIMITS = {
+    Phase.IMAGE: 900.0,
+    Phase.WEIGHTS: 900.0,
+    Phase.COMPILE_CACHE: 120.0,
+    Phase.ENGINE: 1200.0,
+    Phase.WARM_UP: 300.0,
+}
+
+
 class EngineKind(str, Enum):
     """How the engine runs."""
 
     CONTAINER = "container"
     PROCESS = "process"
+
+
+class WeightsLoad(str, Enum):
+    """How weights in S3 reach the engine."""
+
+    STREAM = "stream"
+    """The engine reads them from S3 itself, by vLLM's runai_streamer, while it starts."""
+    DOWNLOAD = "download"
+    """The agent puts them on the node's disk before the engine starts."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,35 @@ class Settings:
     signal_drain_seconds: float
     """A drain asked for by SIGTERM or by hand may take this long; below the unit's TimeoutStopSec."""
     container_cache: str
-    """A host directory kept for model weights and compile caches; container only."""
+    """A host directory kept for model weights and compile caches."""
+    weights_uri: str
+    """`s3://BUCKET/PREFIX` of the model's files; empty: the engine takes `model` from the hub."""
+    weights_load: WeightsLoad
+    weights_role: str
+    """ARN of the role that may read the weights and nothing else; the engine streams them with it."""
+    artifacts_uri: str
+    """`s3://BUCKET/PREFIX` where the fleet keeps compile caches; empty: none are kept."""
+    api_key_secret: str
+    """ARN of the secret that holds the engine's API key; empty: the engine asks nobody for a key."""
+    log_group: str
+    """The fleet's log group in CloudWatch Logs; empty: the agent's log stays in the journal."""
+    event_bus: str
+    """Where the node reports boots, drains and failures; empty: nowhere."""
+    kernel_log: str
+    """The kernel's log, in which a lost GPU shows; empty: there is none to watch."""
+    booted_at: float | None
+    """When the machine started (epoch seconds); None: ask the kernel."""
+    user_data_started_at: float | None
+    """When user data began (epoch seconds); None: unknown, as after a reboot."""
+    phase_limits: Mapping[Phase, float]
+    """A boot's phase that takes longer than this has stalled, and with it the boot."""
+    probe_seconds: float
+    """An engine that shows no progress is asked for a completion this often."""
+    hang_seconds: float
+    """An engine that answers nothing and makes no progress for this long hangs."""
+    restart_limit: int
+    """An engine that fails more often than this within the window is not started again."""
+    restart_window_seconds: float
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -88,6 +136,21 @@ class Settings:
             start_limit_seconds=read.parsed("START_LIMIT_SECONDS", _seconds, "1800"),
             signal_drain_seconds=read.parsed("SIGNAL_DRAIN_SECONDS", _seconds, "110"),
             container_cache=read.text("CONTAINER_CACHE", "/var/lib/spot-failover/cache"),
+            weights_uri=read.parsed("WEIGHTS_URI", _s3_uri, ""),
+            weights_load=read.parsed("WEIGHTS_LOAD", _weights_load, "stream"),
+            weights_role=read.text("WEIGHTS_ROLE", ""),
+            artifacts_uri=read.parsed("ARTIFACTS_URI", _s3_uri, ""),
+            api_key_secret=read.text("API_KEY_SECRET", ""),
+            log_group=read.text("LOG_GROUP", ""),
+            event_bus=read.text("EVENT_BUS", ""),
+            kernel_log=read.text("KERNEL_LOG", "/dev/kmsg"),
+            booted_at=read.parsed("BOOTED_AT", _time, ""),
+            user_data_started_at=read.parsed("USER_DATA_STARTED_AT", _time, ""),
+            phase_limits=read.parsed("PHASE_LIMITS", _phase_limits, "{}"),
+            probe_seconds=read.parsed("PROBE_SECONDS", _seconds, "10"),
+            hang_seconds=read.parsed("HANG_SECONDS", _seconds, "30"),
+            restart_limit=read.parsed("RESTART_LIMIT", _count, "3"),
+            restart_window_seconds=read.parsed("RESTART_WINDOW_SECONDS", _seconds, "600"),
         )
 
 
@@ -140,6 +203,38 @@ def _port(value: str) -> int:
     if not 0 < port < 65536:
         raise ValueError("must be a port number")
     return port
+
+
+def _weights_load(value: str) -> WeightsLoad:
+    try:
+        return WeightsLoad(value)
+    except ValueError as err:
+        raise ValueError(f"must be one of {', '.join(load.value for load in WeightsLoad)}") from err
+
+
+def _s3_uri(value: str) -> str:
+    if value and (not value.startswith("s3://") or not value[len("s3://") :].partition("/")[0]):
+        raise ValueError("must be s3://BUCKET/PREFIX")
+    return value.rstrip("/")
+
+
+def _phase_limits(value: str) -> Mapping[Phase, float]:
+    given = json.loads(value)
+    try:
+        return {**PHASE_LIMITS, **{Phase(name): _seconds(str(limit)) for name, limit in given.items()}}
+    except AttributeError as err:
+        raise ValueError("must be a JSON object of seconds by phase") from err
+
+
+def _time(value: str) -> float | None:
+    return _seconds(value) if value else None
+
+
+def _count(value: str) -> int:
+    count = int(value)
+    if count < 0:
+        raise ValueError("must be a count, 0 or more")
+    return count
 
 
 def _seconds(value: str) -> float:
