@@ -8,7 +8,7 @@ from local_aws.auto_scaling import api as auto_scaling_api
 from local_aws.auto_scaling.groups import AutoScaling
 from local_aws.auto_scaling.launches import Launcher
 from local_aws.auto_scaling.lifecycle import GroupLifecycle
-from local_aws.engines.commands import engine_command, engine_environment
+from local_aws.engines.commands import MODEL_DIRECTORY, PREPARED_MODEL, engine_command, engine_environment
 from local_aws.engines.tiny_model import ensure_tiny_model
 from local_aws.load_balancing import balancers as load_balancing
 from local_aws.load_balancing.balancers import LoadBalancing
@@ -70,6 +70,7 @@ def _engine(world: World, node: Node) -> EngineProcess:
     if world.engine == "real":
         ensure_tiny_model()
     return EngineProcess(
-        command=engine_command(world.engine, host=node.address, port=_ENGINE_PORT),
+        command=engine_command(world.engine, host=node.address, port=_ENGINE_PORT, model_dir=PREPARED_MODEL),
         environment=engine_environment(world.engine),
+        model=str(MODEL_DIRECTORY),
     )

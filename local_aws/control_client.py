@@ -34,7 +34,7 @@ class NodeView:
     noticed_at: float | None
     deadline: float | None
     status: Mapping[str, Any] | None
-    """The node agent's /status, if it answers."""
+    """The node agent's status, if it answers."""
     pids: Sequence[int]
 
 
@@ -113,6 +113,10 @@ class Control:
     def set_spot_capacity(self, *, available: bool) -> None:
         """Let launches of spot instances succeed, or fail for want of capacity."""
         self._request("POST", "spot-capacity", {"available": available})
+
+    def kernel_log(self, instance_id: str, line: str) -> None:
+        """Let the node's kernel say something, e.g. "NVRM: Xid (PCI:0000:00:1e): 79, ..."."""
+        self._request("POST", "kernel-log", {"instance_id": instance_id, "line": line})
 
     def put_event(
         self,

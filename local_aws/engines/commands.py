@@ -26,6 +26,8 @@ ENGINE_PYTHON = REPOSITORY / ".venv-engine" / "bin" / "python"
 CACHE_DIRECTORY = REPOSITORY / ".cache"
 MODEL_DIRECTORY = CACHE_DIRECTORY / "tiny-model"
 SERVED_MODEL_NAME = "tiny"
+PREPARED_MODEL = Path("{model}")
+"""In a node's engine command: what the node agent prepared (see process_engine.py)."""
 MAX_MODEL_LEN = 32768
 READY_POLL_SECONDS = 0.1
 # Linux with autogroups shares the processor between sessions first, and nice counts within a session only: an
@@ -52,13 +54,15 @@ def engine_command(
 ) -> list[str]:
     """Return the engine's whole command line. Its paths are absolute, so that it runs in any directory.
 
-    `shutdown_timeout` is vLLM's own flag, in seconds. `start_seconds` and `tokens_per_second` set the pace of
-    the emulated engine (None: its defaults); the real one has its own.
+    `model_dir` may be PREPARED_MODEL, which the node agent replaces. `shutdown_timeout` is vLLM's own flag,
+    in seconds. `start_seconds` and `tokens_per_second` set the pace of the emulated engine (None: its
+    defaults); the real one has its own.
     """
     if kind == "real":
         return _vllm_command(host=host, port=port, model_dir=model_dir, shutdown_timeout=shutdown_timeout)
     command = [sys.executable, "-m", "local_aws.engines.emulated_engine"]
     command += ["--host", host, "--port", str(port), "--served-model-name", SERVED_MODEL_NAME]
+    command += ["--model", str(model_dir)]
     command += ["--max-model-len", str(MAX_MODEL_LEN), "--shutdown-timeout", str(shutdown_timeout)]
     if start_seconds is not None:
         command += ["--start-seconds", str(start_seconds)]

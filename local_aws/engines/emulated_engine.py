@@ -6,6 +6,8 @@ that time runs out with work left, the port closes, open connections hang withou
 neither ends nor heeds another SIGTERM. With time enough it finishes what runs, answers 500 to what is new and
 200 to /health, and ends with status 0 some seconds later. SIGTERM before it is ready deadlocks it, as it may
 deadlock vLLM.
+
+It fails when it is told to, by --fail or by `POST /_fault`, in the ways that `Fault` names.
 """
 
 from __future__ import annotations
@@ -14,24 +16,25 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, assert_never
 
 from aiohttp import web
 
 from gpu_node_bootstrap.node_agent.container_engine import KEEP_ALIVE_SECONDS
+from local_aws.engines.emulated_metrics import prometheus_text
+from local_aws.engines.emulated_options import CRASH_STATUS, Fault, parser
 from local_aws.engines.emulated_protocol import Answer, BadRequestError, Job, continuation, parse_job
 
 NAME = "spot-failover-emulated-engine"
 VERSION = "0.32.0+emulated"
 TICK_SECONDS = 0.02
-FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
-TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 40.0)
 
 
 class Engine:
@@ -46,10 +49,12 @@ class Engine:
         self._pace: float = options.tokens_per_second
         self._shutdown_timeout: float = options.shutdown_timeout
         self._exit_seconds: float = options.exit_seconds
+        self._warm_at = time.monotonic() + options.warm_up_seconds
         self._slots = asyncio.Semaphore(options.max_num_seqs)
         self._running = 0
         self._waiting = 0
         self._hung = asyncio.Event()
+        self._stuck = False
         self._tokens = Counter[str]()
         self._finished = Counter[str]()
         self._first_tokens: list[float] = []
@@ -66,7 +71,6 @@ class Engine:
                 queued = False
                 self._running += 1
                 try:
-                    self._tokens["prompt"] += len(job.prompt_ids)
                     async for tokens in self._paced(job, arrived):
                         yield tokens
                     reason = "length"
@@ -77,14 +81,16 @@ class Engine:
             self._finished[reason] += 1
 
     async def _paced(self, job: Job, arrived: float) -> AsyncGenerator[list[int], None]:
+        await asyncio.sleep(self._warm_at - time.monotonic())
         source = continuation(job.prompt_ids)
         began, made = time.monotonic(), 0
         while made < job.max_tokens:
             await asyncio.sleep(max(TICK_SECONDS, 1 / self._pace) if made else 1 / self._pace)
-            if self._hung.is_set():
+            if self._stuck or self._hung.is_set():
                 await asyncio.Event().wait()
             due = min(job.max_tokens, max(made + 1, int((time.monotonic() - began) * self._pace)))
             if not made:
+                self._tokens["prompt"] += len(job.prompt_ids)
                 self._first_tokens.append(time.monotonic() - arrived)
             tokens = [next(source) for _ in range(due - made)]
             made = due
@@ -105,6 +111,16 @@ class Engine:
         await asyncio.sleep(self._exit_seconds)
         self.ended.set()
 
+    def fail(self, fault: Fault) -> None:
+        """Fail in a way."""
+        match fault:
+            case Fault.HANG:
+                self._stuck = True
+            case Fault.EXIT:
+                os._exit(CRASH_STATUS)
+            case _:
+                assert_never(fault)
+
     @property
     def hung(self) -> asyncio.Event:
         """Set when the engine has died with requests in flight."""
@@ -112,31 +128,14 @@ class Engine:
 
     def metrics(self) -> str:
         """Return the Prometheus text, by vLLM's names."""
-        label = f'engine="0",model_name="{self.model}"'
-        gauges = {
-            "vllm:num_requests_running": self._running,
-            "vllm:num_requests_waiting": self._waiting,
-            "vllm:kv_cache_usage_perc": min(1.0, self._running / 100),
-        }
-        lines = []
-        for name, value in gauges.items():
-            lines += [f"# TYPE {name} gauge", f"{name}{{{label}}} {float(value)}"]
-        for kind in ("prompt", "generation"):
-            name = f"vllm:{kind}_tokens"
-            lines += [f"# TYPE {name} counter", f"{name}_total{{{label}}} {float(self._tokens[kind])}"]
-        lines.append("# TYPE vllm:request_success counter")
-        for reason in FINISH_REASONS:
-            labels = f'engine="0",finished_reason="{reason}",model_name="{self.model}"'
-            lines.append(f"vllm:request_success_total{{{labels}}} {float(self._finished[reason])}")
-        name = "vllm:time_to_first_token_seconds"
-        lines.append(f"# TYPE {name} histogram")
-        for limit in (*TTFT_BUCKETS, float("inf")):
-            edge = "+Inf" if limit == float("inf") else limit
-            count = sum(seconds <= limit for seconds in self._first_tokens)
-            lines.append(f'{name}_bucket{{engine="0",le="{edge}",model_name="{self.model}"}} {float(count)}')
-        lines.append(f"{name}_count{{{label}}} {float(len(self._first_tokens))}")
-        lines.append(f"{name}_sum{{{label}}} {sum(self._first_tokens)}")
-        return "\n".join(lines) + "\n"
+        return prometheus_text(
+            model=self.model,
+            running=self._running,
+            waiting=self._waiting,
+            tokens=self._tokens,
+            finished=self._finished,
+            first_tokens=self._first_tokens,
+        )
 
 
 class Routes:
@@ -156,6 +155,7 @@ class Routes:
                 web.get("/metrics", self._metrics),
                 web.post("/v1/completions", self._completions),
                 web.post("/v1/chat/completions", self._chat),
+                web.post("/_fault", self._fault),
             ]
         )
         application.on_response_prepare.append(_name_the_server)
@@ -179,6 +179,14 @@ class Routes:
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(text=self._engine.metrics())
+
+    async def _fault(self, request: web.Request) -> web.Response:
+        try:
+            fault = Fault(str((await request.json())["fault"]))
+        except (ValueError, KeyError, TypeError):
+            return _error(400, "BadRequestError", f"fault must be one of {', '.join(Fault)}")
+        self._engine.fail(fault)
+        return web.json_response({"fault": fault.value})
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         return await self._serve(request, chat=False)
@@ -253,6 +261,8 @@ async def serve(options: argparse.Namespace) -> None:
     await site.start()
     stops: list[asyncio.Task[None]] = []
     loop.add_signal_handler(signal.SIGTERM, lambda: stops.append(loop.create_task(engine.stop())))
+    if options.fail is not None:
+        loop.call_later(options.fail_after_seconds, engine.fail, options.fail)
     hung = loop.create_task(engine.hung.wait())
     ended = loop.create_task(engine.ended.wait())
     await asyncio.wait({hung, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -266,18 +276,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the engine that the command line describes."""
-    parser = argparse.ArgumentParser(description="An emulated engine: vLLM's routes without vLLM.")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--served-model-name", default="tiny")
-    parser.add_argument("--max-model-len", type=int, default=32768)
-    parser.add_argument("--max-num-seqs", type=int, default=256)
-    parser.add_argument("--shutdown-timeout", type=float, default=0, help="seconds; vLLM's own flag")
-    parser.add_argument("--start-seconds", type=float, default=2.0)
-    parser.add_argument("--exit-seconds", type=float, default=2.0, help="from the last answer to the end")
-    parser.add_argument("--tokens-per-second", type=float, default=200.0, help="of each request")
-    parser.add_argument("--core", action="store_true", help="have a child process, as vLLM's EngineCore is")
-    options = parser.parse_args()
+    options = parser().parse_args()
     core = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) if options.core else None
     asyncio.run(serve(options))
     if core is not None:

@@ -7,6 +7,7 @@ first on its PATH. Everything else comes from the deployed user data.
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import os
 import shlex
@@ -22,8 +23,9 @@ from local_aws.nodes.processes import NODE_MARK
 
 _HERE = Path(__file__).resolve().parent
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# A Unix socket's path has at most 107 bytes, and the agent's lies under the root.
-_LONGEST_ROOT = 70
+# A Unix socket's path has at most 107 bytes, and vLLM's lie in the node's tmp under 36-letter names.
+_LONGEST_ROOT = 66
+_LINKS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class EngineProcess:
     """How a local node runs its engine: a command in the place of the container."""
 
     command: Sequence[str]
+    """With `{model}` where the agent puts what it prepared."""
     environment: Mapping[str, str]
+    model: str
+    """Stands for the hub's model of that name, where a fleet keeps no weights of its own."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,29 @@ class NodeFolders:
         """What user data prints."""
         return self.home / "console.log"
 
+    @property
+    def kernel_log(self) -> Path:
+        """What the node takes for /dev/kmsg: a file, so that a test can add what no driver says here."""
+        return self.root / "dev/kmsg"
+
+    @property
+    def agent_socket(self) -> Path:
+        """Where the node agent takes commands."""
+        return self.root / "run/spot-failover/agent.sock"
+
+    @property
+    def journal(self) -> Path:
+        """What the node agent's unit prints."""
+        return self.root / "var/log/journal/spot-failover-agent.service.log"
+
 
 def make_folders(home: Path) -> NodeFolders:
     """Make a node's folders and tools."""
     root = home / "root"
-    for folder in ("etc/spot-failover", "run", "tmp", "var/log", "root"):
+    for folder in ("dev", "etc/spot-failover", "run", "tmp", "var/log", "root"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     folders = NodeFolders(home=home, root=_short(root))
+    folders.kernel_log.touch()
     folders.tools.mkdir(exist_ok=True)
     _tool(folders, "systemctl", [sys.executable, "-I", "-S", str(_HERE / "systemctl.py")])
     _tool(folders, "aws", [str(Path(sys.prefix) / "bin" / "aws")])
@@ -70,7 +91,7 @@ def make_folders(home: Path) -> NodeFolders:
 def _short(root: Path) -> Path:
     if len(os.fsencode(root)) <= _LONGEST_ROOT:
         return root
-    link = _short_names() / root.parent.name
+    link = _short_names() / str(next(_LINKS))
     link.symlink_to(root)
     return link
 
@@ -95,14 +116,23 @@ def node_environment(
     instance_id: str,
     endpoint_url: str,
     imds_endpoint: str,
+    launched_at: float,
     process_mark: Mapping[str, str],
 ) -> dict[str, str]:
-    """Return the environment that all processes of a node start with. Nothing is inherited from ours."""
+    """Return the environment that all processes of a node start with. Nothing is inherited from ours.
+
+    `launched_at` (epoch seconds) is when the node's machine started; our kernel's own start says nothing.
+    """
+    scratch = str(folders.root / "tmp")
     return {
         "PATH": f"{folders.tools}:{folders.root}/usr/local/bin:{_SYSTEM_PATH}",
         "HOME": str(folders.root / "root"),
         "LANG": "C.UTF-8",
+        # A killed engine leaves its sockets behind, and on EC2 they are gone with the machine.
+        "TMPDIR": scratch,
+        "VLLM_RPC_BASE_PATH": scratch,
         "SPOT_FAILOVER_ROOT": str(folders.root),
+        "SPOT_FAILOVER_BOOTED_AT": f"{launched_at:.3f}",
         "AWS_ENDPOINT_URL": endpoint_url,
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds_endpoint,
         # vLLM renames its processes, and setproctitle would overwrite the mark in /proc with the new name.
@@ -115,10 +145,13 @@ def node_environment(
 def write_local_settings(
     *, folders: NodeFolders, address: str, imds_endpoint: str, engine: EngineProcess
 ) -> None:
-    """Write the operator's overrides that make a node local: its addresses, and the engine as a process."""
+    """Write the operator's overrides that make a node local: its addresses, its files, and its engine."""
     settings = {
         "SPOT_FAILOVER_ENGINE": "process",
         "SPOT_FAILOVER_ENGINE_COMMAND": json.dumps(list(engine.command)),
+        "SPOT_FAILOVER_MODEL": engine.model,
+        "SPOT_FAILOVER_CONTAINER_CACHE": str(folders.root / "var/lib/spot-failover/cache"),
+        "SPOT_FAILOVER_KERNEL_LOG": str(folders.kernel_log),
         "SPOT_FAILOVER_ENGINE_HOST": address,
         "SPOT_FAILOVER_HEALTH_HOST": address,
         "SPOT_FAILOVER_IMDS_ENDPOINT": imds_endpoint,

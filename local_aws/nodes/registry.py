@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import signal
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from local_aws.nodes import processes as node_processes
+from local_aws.nodes.agent_status import read_status
 from local_aws.nodes.imds import CredentialsSource, InstanceIdentity, MetadataService
 from local_aws.nodes.machine import (
     EngineProcess,
@@ -29,8 +27,6 @@ from local_aws.world import World
 
 # .1 is the load balancer's, .254 claims the block.
 _FIRST_HOST, _LAST_HOST = 10, 250
-HEALTH_PORT = 8081
-_STATUS_TIMEOUT_SECONDS = 1.0
 
 NodeState = Literal["running", "stopped", "terminated"]
 
@@ -80,14 +76,8 @@ class Node:
         return node_processes.marked_pids(self.instance_id)
 
     def agent_status(self) -> dict[str, Any] | None:
-        """Return the node agent's /status, or None if it does not answer."""
-        url = f"http://{self.address}:{HEALTH_PORT}/status"
-        try:
-            with urllib.request.urlopen(url, timeout=_STATUS_TIMEOUT_SECONDS) as response:
-                status: dict[str, Any] = json.load(response)
-                return status
-        except (OSError, ValueError, urllib.error.URLError):
-            return None
+        """Return the node agent's status, or None if it does not answer."""
+        return read_status(self.folders.agent_socket)
 
 
 class Nodes:
@@ -136,6 +126,7 @@ class Nodes:
             instance_id=me.instance_id,
             endpoint_url=self._world.endpoint_url,
             imds_endpoint=imds.endpoint,
+            launched_at=node.launched_at,
             process_mark=self._world.process_mark,
         )
         with self._lock:

@@ -1,4 +1,4 @@
-"""The routes `nodes`, `load-balancer-url` and `targets`: the machines as a test sees them."""
+"""The routes `nodes`, `load-balancer-url`, `targets`: the machines as a test sees them, and acts on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from local_aws.auto_scaling.launches import FLEET_TAG, Launcher
 from local_aws.auto_scaling.lifecycle import GroupLifecycle
 from local_aws.load_balancing.balancers import LoadBalancing
 from local_aws.load_balancing.proxy import Proxy
+from local_aws.nodes import kernel_log
 from local_aws.nodes.processes import pids_by_mark
 from local_aws.nodes.registry import Node, Nodes
 from local_aws.world import World
@@ -83,3 +84,4 @@ def add_routes(world: World, views: Views, launcher: Launcher) -> None:
     world.route("GET", "load-balancer-url", lambda given: views.load_balancer_url(str(given["fleet"])))
     world.route("GET", "targets", lambda _: views._balancing.targets.counts())
     world.route("POST", "spot-capacity", spot_capacity)
+    kernel_log.add_routes(world, views._nodes)
