@@ -1,4 +1,4 @@
-"""The CDK app: a control plane, and one stack for each fleet of the context."""
+"""The CDK app: a control plane, the image pipeline where one is wanted, and a stack for each fleet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infra import nag
 from infra.bundle import BundleError
 from infra.context import app_config
 from infra.fields import ConfigError
-from infra.stacks import ControlPlaneStack, FleetStack
+from infra.stacks import ControlPlaneStack, FleetStack, ImagePipelineStack
 
 
 def build(context: Mapping[str, Any] | None = None, *, outdir: str | None = None) -> App:
@@ -21,6 +21,8 @@ def build(context: Mapping[str, Any] | None = None, *, outdir: str | None = None
     app = App(context=context, outdir=outdir, analytics_reporting=False)
     config = app_config(app.node.get_all_context())
     control_plane = ControlPlaneStack(app, config=config.control_plane)
+    if config.image is not None:
+        ImagePipelineStack(app, config=config.image)
     for fleet in config.fleets:
         # A fleet comes up with somebody to serve it, and goes before they do.
         FleetStack(app, config=fleet).add_stack_dependency(control_plane)

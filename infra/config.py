@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+from gpu_node_bootstrap.node_agent.settings import WeightsLoad
 
 # A node boots before its agent counts, and the agent's own verdict is to come before the hook's.
 LAUNCH_HOOK_MARGIN_SECONDS = 120
@@ -53,6 +56,54 @@ class LoadBalancerConfig:
     access_log_bucket: str | None
 
 
+class MachineImage(StrEnum):
+    """What a node's disk holds before it boots."""
+
+    PLAIN = "plain"
+    """The GPU base image: the node pulls vLLM's container and fetches the agent."""
+    BAKED = "baked"
+    """The image pipeline's newest: container and agent are there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """The model's files in S3."""
+
+    uri: str
+    """`s3://BUCKET/PREFIX`, or `s3://BUCKET` for the whole bucket; no slash at its end."""
+    load: WeightsLoad
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageVpc:
+    """Where images are built and tested, by ids; both are needed (Image Builder's own rule)."""
+
+    subnet_id: str
+    security_group_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """The image pipeline: builds, tests and names the machine image that baked fleets boot from."""
+
+    name: str
+    instance_type: str
+    """Builder's and tester's."""
+    volume_gib: int
+    """Size of the image's disk, and so of its snapshot."""
+    base_ami_parameter: str
+    model: str | None
+    """The hub's id of a model whose weights are baked; None: they are not, or come from `weights_uri`."""
+    weights_uri: str | None
+    """`s3://BUCKET/PREFIX` of weights that are baked; None: they are not, or come from the hub."""
+    compile_cache_uri: str | None
+    """`s3://BUCKET/PREFIX` of compile caches that are baked; None: none are."""
+    vpc: ImageVpc | None
+    """None: the account's default VPC."""
+    schedule: str | None
+    """`cron(...)` in UTC; None: the pipeline runs when asked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FleetConfig:
     """One fleet: vLLM nodes on spot behind a load balancer."""
@@ -74,7 +125,17 @@ class FleetConfig:
     """The control plane's; the deregistration delay follows it."""
     log_retention_days: int
     """The control plane's; the VPC's flow logs follow it."""
+    machine_image: MachineImage
     ami_parameter: str
+    """The image's own, or the pipeline's where the image is baked."""
+    volume_initialization_rate_mibps: int | None
+    """How fast EBS fills the disk from its snapshot; None: as fast as it happens to."""
+    weights: WeightsConfig | None
+    """None: the engine takes the model from the hub."""
+    compile_cache: bool
+    """Whether the fleet keeps compile caches, so that a new node need not compile again."""
+    api_key_secret_arn: str | None
+    """The secret that holds the engine's API key; None: the engine asks nobody for one."""
     vpc: NewVpc | ExistingVpc
     load_balancer: LoadBalancerConfig
 
@@ -84,4 +145,6 @@ class AppConfig:
     """Everything the app deploys."""
 
     control_plane: ControlPlaneConfig
+    image: ImageConfig | None
+    """None: no image pipeline."""
     fleets: tuple[FleetConfig, ...]

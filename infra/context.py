@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from infra.config import AppConfig, ControlPlaneConfig, FleetConfig
+from infra.config import AppConfig, ControlPlaneConfig, FleetConfig, ImageConfig
 from infra.fields import ConfigError, Fields, shown
 from infra.fleet_context import read_fleet
+from infra.image_context import read_image
 
 # The CDK's own keys hold a colon, a slash or a dash (`@aws-cdk/...`, `cli-telemetry`); ours never do.
 _OUR_KEYS = re.compile(r"[a-z0-9_]+", re.IGNORECASE)
@@ -31,28 +32,37 @@ def app_config(context: Mapping[str, Any]) -> AppConfig:
         log_retention_days=fields.choice("log_retention_days", default=30, allowed=LOG_RETENTION_DAYS),
         alarm_topic_arn=fields.arn("alarm_topic_arn", service="sns"),
     )
+    image = _image(fields.raw("image", default=None))
     entries = _fleet_entries(fields.raw("fleets", default=[]))
     fields.nothing_else()
     fleets = tuple(
-        read_fleet(entry, where=f"fleets[{index}]", control_plane=control_plane)
+        read_fleet(entry, where=f"fleets[{index}]", control_plane=control_plane, image=image)
         for index, entry in enumerate(entries)
     )
     _refuse_duplicates(fleets)
-    return AppConfig(control_plane=control_plane, fleets=fleets)
+    return AppConfig(control_plane=control_plane, image=image, fleets=fleets)
+
+
+def _image(value: Any) -> ImageConfig | None:
+    value = _parsed("image", value, like='an object like \'{"name": "vllm"}\'')
+    return None if value is None else read_image(value)
 
 
 def _fleet_entries(value: Any) -> list[Any]:
-    """Take the list from cdk.json, or the JSON text of `-c fleets='[...]'`, which arrives as a string."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as err:
-            raise ConfigError(
-                f'fleets is not valid JSON ({err}); allowed: a list like \'[{{"name": "chat"}}]\'.'
-            ) from err
+    value = _parsed("fleets", value, like='a list like \'[{"name": "chat"}]\'')
     if not isinstance(value, list):
         raise ConfigError(f"fleets is {shown(value)}; allowed: a list of fleets.")
     return value
+
+
+def _parsed(key: str, value: Any, *, like: str) -> Any:
+    """Take what cdk.json gives, or the JSON text of `-c key='...'`, which arrives as a string."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as err:
+        raise ConfigError(f"{key} is not valid JSON ({err}); allowed: {like}.") from err
 
 
 def _refuse_duplicates(fleets: tuple[FleetConfig, ...]) -> None:

@@ -7,10 +7,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=Enum)
 
 _PREFIXED = re.compile(r"[0-9.]+/[0-9]{1,2}")
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f]+")
+_PARAMETER = re.compile(r"/[A-Za-z0-9_./-]+")
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+# Of the characters that keys may hold, those that mean nothing to IAM, a shell or systemd.
+_S3_URI = re.compile(rf"s3://{_BUCKET}(/[A-Za-z0-9_.=+-]+)*/?")
 
 
 class ConfigError(Exception):
@@ -35,6 +42,10 @@ class Fields:
         """Return the error for a value that is not allowed."""
         return ConfigError(f"{self._where}: {key} is {shown(value)}; allowed: {allowed}.")
 
+    def missing(self, key: str, allowed: str) -> ConfigError:
+        """Return the error for a key that has to be given."""
+        return ConfigError(f"{self._where}: {key} is missing; allowed: {allowed}.")
+
     def has(self, key: str) -> bool:
         """Tell whether the key was given."""
         self._known.add(key)
@@ -55,7 +66,7 @@ class Fields:
         allowed = shape or "a text on one line"
         if not self.has(key):
             if default is None:
-                raise ConfigError(f"{self._where}: {key} is missing; allowed: {allowed}.")
+                raise self.missing(key, allowed)
             return default
         value = self._values[key]
         if not _is_text(value, pattern):
@@ -70,6 +81,19 @@ class Fields:
         """Return an ARN of the given service, or None where the key is absent."""
         pattern = re.compile(rf"arn:aws[a-z-]*:{service}:[a-z0-9-]+:\d{{12}}:\S+")
         return self.optional_text(key, pattern=pattern, shape=f'an ARN that begins with "arn:aws:{service}:"')
+
+    def parameter(self, key: str, *, default: str) -> str:
+        """Return the name of an SSM parameter."""
+        return self.text(key, default=default, pattern=_PARAMETER, shape="the name of an SSM parameter")
+
+    def bucket(self, key: str) -> str | None:
+        """Return the name of an S3 bucket, or None where the key is absent."""
+        return self.optional_text(key, pattern=re.compile(_BUCKET), shape="the name of an S3 bucket")
+
+    def s3_uri(self, key: str) -> str | None:
+        """Return a place in S3, without a slash at its end, or None where the key is absent."""
+        uri = self.optional_text(key, pattern=_S3_URI, shape='a place like "s3://our-models/qwen3-8b"')
+        return uri.rstrip("/") if uri else None
 
     def texts(
         self,
@@ -114,6 +138,13 @@ class Fields:
         if value not in allowed:
             raise self.wrong(key, value, ", ".join(str(number) for number in allowed))
         return value
+
+    def member(self, key: str, kind: type[E], *, default: E) -> E:
+        """Return one of the values of an enum."""
+        value = self.raw(key, default=default.value)
+        if value not in [each.value for each in kind]:
+            raise self.wrong(key, value, " or ".join(json.dumps(each.value) for each in kind))
+        return kind(value)
 
     def boolean(self, key: str, *, default: bool) -> bool:
         """Return true or false."""

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, assert_never
 
+from gpu_node_bootstrap.node_agent.settings import WeightsLoad
 from infra.config import (
     LAUNCH_HOOK_MARGIN_SECONDS,
     ControlPlaneConfig,
     ExistingVpc,
     FleetConfig,
+    ImageConfig,
     LoadBalancerConfig,
+    MachineImage,
     NewVpc,
+    WeightsConfig,
 )
 from infra.fields import Fields
+from infra.names import baked_image_parameter
 
-_FLEET_NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]|[a-z]")
-_SUBNET = re.compile(r"subnet-[0-9a-f]{8,17}")
+NAME = re.compile(r"[a-z][a-z0-9-]{0,22}[a-z0-9]|[a-z]")
+NAME_SHAPE = "1 to 24 of a-z, 0-9 and dashes, beginning with a letter"
+SUBNET = re.compile(r"subnet-[0-9a-f]{8,17}")
 _ZONE = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d[a-z]")
 _INSTANCE_TYPE = re.compile(r"(?P<family>[a-z0-9-]+)\.[a-z0-9]+")
 # x86-64 instances with whole NVIDIA GPUs: what both the machine image and the vLLM image run on.
@@ -58,17 +64,22 @@ DEFAULT_AMI_PARAMETER = (
 _WIDEST_CALLERS = 8
 
 
-def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> FleetConfig:
+# EBS user guide, "Initialize Amazon EBS volumes": what a volume initialization rate may be, in MiB/s.
+_INITIALIZATION_RATES = (100, 300)
+
+
+def read_fleet(
+    entry: Any, *, where: str, control_plane: ControlPlaneConfig, image: ImageConfig | None
+) -> FleetConfig:
     """Read an entry of `fleets`; raises `ConfigError`. `where` is its place, for the error's text."""
     fields = Fields(entry, where=where)
-    name = fields.text(
-        "name", pattern=_FLEET_NAME, shape="1 to 24 of a-z, 0-9 and dashes, beginning with a letter"
-    )
+    name = fields.text("name", pattern=NAME, shape=NAME_SHAPE)
     fields = fields.called(f"{where} ({name})")
     model = fields.text("model", default=DEFAULT_MODEL)
     nodes = fields.integer("nodes", default=2, low=0, high=500)
     vpc = _vpc(fields.section("vpc"))
     load_balancer = _load_balancer(fields.section("load_balancer"), vpc)
+    machine_image = fields.member("machine_image", MachineImage, default=MachineImage.PLAIN)
     fleet = FleetConfig(
         name=name,
         model=model,
@@ -79,7 +90,7 @@ def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> 
         min_nodes=fields.integer("min_nodes", default=nodes, low=0, high=nodes),
         max_nodes=fields.integer("max_nodes", default=max(2 * nodes, 1), low=max(nodes, 1), high=1000),
         on_demand_base=fields.integer("on_demand_base", default=0, low=0, high=nodes),
-        volume_gib=fields.integer("volume_gib", default=200, low=100, high=16384),
+        volume_gib=_volume_gib(fields, machine_image, image),
         # gp3 gives 0.25 MiB/s for each of its 3000 included IOPS at most.
         volume_throughput_mibps=fields.integer("volume_throughput_mibps", default=500, low=125, high=750),
         # Auto Scaling waits 7200 s for a hook at most.
@@ -88,17 +99,57 @@ def read_fleet(entry: Any, *, where: str, control_plane: ControlPlaneConfig) -> 
         ),
         notice_seconds=control_plane.notice_seconds,
         log_retention_days=control_plane.log_retention_days,
-        ami_parameter=fields.text(
-            "ami_parameter",
-            default=DEFAULT_AMI_PARAMETER,
-            pattern=re.compile(r"/[A-Za-z0-9_./-]+"),
-            shape="the name of an SSM parameter",
-        ),
+        machine_image=machine_image,
+        ami_parameter=_ami_parameter(fields, machine_image, image),
+        volume_initialization_rate_mibps=_volume_initialization_rate(fields, machine_image),
+        weights=_weights(fields.section("weights")) if fields.has("weights") else None,
+        compile_cache=fields.boolean("compile_cache", default=True),
+        api_key_secret_arn=fields.arn("api_key_secret_arn", service="secretsmanager"),
         vpc=vpc,
         load_balancer=load_balancer,
     )
     fields.nothing_else()
     return fleet
+
+
+def _volume_gib(fields: Fields, machine_image: MachineImage, image: ImageConfig | None) -> int:
+    # A disk cannot be smaller than the snapshot that it is made from.
+    low = image.volume_gib if image is not None and machine_image is MachineImage.BAKED else 100
+    return fields.integer("volume_gib", default=max(200, low), low=low, high=16384)
+
+
+def _ami_parameter(fields: Fields, machine_image: MachineImage, image: ImageConfig | None) -> str:
+    match machine_image:
+        case MachineImage.PLAIN:
+            return fields.parameter("ami_parameter", default=DEFAULT_AMI_PARAMETER)
+        case MachineImage.BAKED:
+            if image is None:
+                raise fields.wrong(
+                    "machine_image", "baked", '"plain", or an image pipeline under the key image'
+                )
+            if fields.has("ami_parameter"):
+                raise fields.wrong(
+                    "machine_image", "baked", '"plain" where ami_parameter names a machine image of your own'
+                )
+            return baked_image_parameter(image.name)
+        case _:
+            assert_never(machine_image)
+
+
+def _volume_initialization_rate(fields: Fields, machine_image: MachineImage) -> int | None:
+    low, high = _INITIALIZATION_RATES
+    if fields.has("volume_initialization_rate_mibps"):
+        return fields.integer("volume_initialization_rate_mibps", default=high, low=low, high=high)
+    return high if machine_image is MachineImage.BAKED else None
+
+
+def _weights(fields: Fields) -> WeightsConfig:
+    uri = fields.s3_uri("uri")
+    if uri is None:
+        raise fields.missing("uri", 'a place like "s3://our-models/qwen3-8b"')
+    weights = WeightsConfig(uri=uri, load=fields.member("load", WeightsLoad, default=WeightsLoad.STREAM))
+    fields.nothing_else()
+    return weights
 
 
 def _engine_args(fields: Fields) -> tuple[str, ...]:
@@ -124,12 +175,16 @@ def _instance_types(fields: Fields) -> tuple[str, ...]:
     if not types:
         raise fields.wrong("instance_types", types, "a list of at least one instance type")
     for instance_type in types:
-        match = _INSTANCE_TYPE.fullmatch(instance_type)
-        if match is None or match["family"] not in GPU_FAMILIES:
-            raise fields.wrong(
-                "instance_types", instance_type, f"types of the NVIDIA GPU families {', '.join(GPU_FAMILIES)}"
-            )
+        gpu_instance_type(fields, "instance_types", instance_type)
     return fields.without_repeats("instance_types", types)
+
+
+def gpu_instance_type(fields: Fields, key: str, value: str) -> str:
+    """Return the value of a key, which has to be an instance type with NVIDIA GPUs; raises `ConfigError`."""
+    match = _INSTANCE_TYPE.fullmatch(value)
+    if match is None or match["family"] not in GPU_FAMILIES:
+        raise fields.wrong(key, value, f"types of the NVIDIA GPU families {', '.join(GPU_FAMILIES)}")
+    return value
 
 
 def _vpc(fields: Fields) -> NewVpc | ExistingVpc:
@@ -157,7 +212,7 @@ def _vpc(fields: Fields) -> NewVpc | ExistingVpc:
 
 
 def _subnets(fields: Fields, key: str, zones: tuple[str, ...]) -> tuple[str, ...]:
-    subnets = fields.texts(key, pattern=_SUBNET, shape='ids like "subnet-0abc12345678"', most=6)
+    subnets = fields.texts(key, pattern=SUBNET, shape='ids like "subnet-0abc12345678"', most=6)
     if len(zones) < 2 or len(subnets) != len(zones):
         raise fields.wrong(
             key, list(subnets), "one subnet for each of availability_zones, in its order, two or more"
@@ -194,11 +249,7 @@ def _load_balancer(fields: Fields, vpc: NewVpc | ExistingVpc) -> LoadBalancerCon
         certificate_arn=certificate_arn,
         allowed_cidrs=allowed,
         idle_timeout_seconds=fields.integer("idle_timeout_seconds", default=600, low=1, high=4000),
-        access_log_bucket=fields.optional_text(
-            "access_log_bucket",
-            pattern=re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"),
-            shape="the name of an S3 bucket",
-        ),
+        access_log_bucket=fields.bucket("access_log_bucket"),
     )
     fields.nothing_else()
     return config

@@ -8,8 +8,26 @@ FLEET_INDEX_NAME = "by_fleet"
 ENGINE_PORT = 8000
 HEALTH_PORT = 8081
 HEALTH_PATH = "/healthz"
+NODE_EVENT_SOURCE = "spot-failover.node"
+NODE_EVENTS = (
+    "Spot Failover Node Ready",
+    "Spot Failover Node Boot Failed",
+    "Spot Failover Node Engine Failed",
+    "Spot Failover Node Drained",
+)
+COMPILE_CACHE_PREFIX = "compile-cache"
 
 
 def group_name(fleet: str) -> str:
     """Return the physical name of a fleet's Auto Scaling group."""
     return f"spot-failover-{fleet}"
+
+
+def node_log_group_name(fleet: str) -> str:
+    """Return the log group that the agents of a fleet's nodes write to."""
+    return f"/spot-failover/nodes/{fleet}"
+
+
+def baked_image_parameter(image: str) -> str:
+    """Return the SSM parameter that holds the id of the newest machine image that the pipeline passed."""
+    return f"/imagebuilder/spot-failover/{image}/ami-id"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
-from infra.config import ControlPlaneConfig, FleetConfig
+from infra.config import ControlPlaneConfig, FleetConfig, ImageConfig
 from infra.failover import Failover
 from infra.fleet import Fleet
+from infra.names import baked_image_parameter
 from infra.network import FleetNetwork
 from infra.node_commands import NodeCommands
 
@@ -25,6 +26,22 @@ class ControlPlaneStack(Stack):
         failover = Failover(self, "Failover", config=config, commands=commands)
         CfnOutput(self, "IncidentsTable", value=failover.incidents.table_name)
         CfnOutput(self, "DrainDocument", value=commands.drain_document_name)
+
+
+class ImagePipelineStack(Stack):
+    """Builds, tests and names the machine image that baked fleets boot from."""
+
+    def __init__(self, scope: Construct, *, config: ImageConfig) -> None:
+        # Only who builds images pays for this import.
+        from infra.image_pipeline import ImagePipeline  # noqa: PLC0415
+
+        super().__init__(
+            scope,
+            f"SpotFailoverImage-{config.name}",
+            description=f"Spot Failover: machine image {config.name}: vLLM and the node agent, baked.",
+        )
+        ImagePipeline(self, "Pipeline", config=config)
+        CfnOutput(self, "AmiParameter", value=baked_image_parameter(config.name))
 
 
 class FleetStack(Stack):

@@ -1,0 +1,57 @@
+"""Reads the image pipeline of the configuration, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from infra.config import ImageConfig, ImageVpc
+from infra.fields import Fields
+from infra.fleet_context import DEFAULT_AMI_PARAMETER, NAME, NAME_SHAPE, SUBNET, gpu_instance_type
+
+DEFAULT_IMAGE_NAME = "vllm"
+DEFAULT_BUILDER = "g6.xlarge"
+
+
+def read_image(value: Any) -> ImageConfig:
+    """Read the context key `image`; raises `ConfigError`."""
+    fields = Fields(value, where="image")
+    image = ImageConfig(
+        name=fields.text("name", default=DEFAULT_IMAGE_NAME, pattern=NAME, shape=NAME_SHAPE),
+        instance_type=gpu_instance_type(
+            fields, "instance_type", fields.text("instance_type", default=DEFAULT_BUILDER)
+        ),
+        # The base image takes 75 GiB of it by itself.
+        volume_gib=fields.integer("volume_gib", default=100, low=100, high=1024),
+        base_ami_parameter=fields.parameter("base_ami_parameter", default=DEFAULT_AMI_PARAMETER),
+        model=fields.text("model") if fields.has("model") else None,
+        weights_uri=fields.s3_uri("weights_uri"),
+        compile_cache_uri=fields.s3_uri("compile_cache_uri"),
+        vpc=_vpc(fields.section("vpc")) if fields.has("vpc") else None,
+        schedule=fields.optional_text(
+            "schedule",
+            pattern=re.compile(r"cron\([0-9A-Za-z*?/,# -]+\)"),
+            shape='a time in UTC like "cron(0 4 ? * sun *)"',
+        ),
+    )
+    if image.model is not None and image.weights_uri is not None:
+        raise fields.wrong("model", image.model, "model or weights_uri, for weights come from one place")
+    fields.nothing_else()
+    return image
+
+
+def _vpc(fields: Fields) -> ImageVpc:
+    groups = fields.texts(
+        "security_group_ids",
+        pattern=re.compile(r"sg-[0-9a-f]{8,17}"),
+        shape='ids like "sg-0abc12345678"',
+        most=5,
+    )
+    if not groups:
+        raise fields.wrong("security_group_ids", [], "at least one, to go with the subnet")
+    vpc = ImageVpc(
+        subnet_id=fields.text("subnet_id", pattern=SUBNET, shape='an id like "subnet-0abc12345678"'),
+        security_group_ids=fields.without_repeats("security_group_ids", groups),
+    )
+    fields.nothing_else()
+    return vpc
