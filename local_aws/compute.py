@@ -70,7 +70,7 @@ def _engine(world: World, node: Node) -> EngineProcess:
     if world.engine == "real":
         ensure_tiny_model()
     return EngineProcess(
-        command=engine_command(world.engine, host=node.address, port=_ENGINE_PORT, model_dir=PREPARED_MODEL),
+        command=engine_command(world.engine, host=node.address, port=_ENGINE_PORT, model=PREPARED_MODEL),
         environment=engine_environment(world.engine),
         model=str(MODEL_DIRECTORY),
     )

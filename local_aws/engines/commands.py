@@ -26,7 +26,7 @@ ENGINE_PYTHON = REPOSITORY / ".venv-engine" / "bin" / "python"
 CACHE_DIRECTORY = REPOSITORY / ".cache"
 MODEL_DIRECTORY = CACHE_DIRECTORY / "tiny-model"
 SERVED_MODEL_NAME = "tiny"
-PREPARED_MODEL = Path("{model}")
+PREPARED_MODEL = "{model}"
 """In a node's engine command: what the node agent prepared (see process_engine.py)."""
 MAX_MODEL_LEN = 32768
 READY_POLL_SECONDS = 0.1
@@ -47,22 +47,22 @@ def engine_command(
     *,
     host: str,
     port: int,
-    model_dir: Path = MODEL_DIRECTORY,
+    model: str = str(MODEL_DIRECTORY),
     shutdown_timeout: int = 60,
     start_seconds: float | None = None,
     tokens_per_second: float | None = None,
 ) -> list[str]:
     """Return the engine's whole command line. Its paths are absolute, so that it runs in any directory.
 
-    `model_dir` may be PREPARED_MODEL, which the node agent replaces. `shutdown_timeout` is vLLM's own flag,
+    `model` may be PREPARED_MODEL, which the node agent replaces. `shutdown_timeout` is vLLM's own flag,
     in seconds. `start_seconds` and `tokens_per_second` set the pace of the emulated engine (None: its
     defaults); the real one has its own.
     """
     if kind == "real":
-        return _vllm_command(host=host, port=port, model_dir=model_dir, shutdown_timeout=shutdown_timeout)
+        return _vllm_command(host=host, port=port, model=model, shutdown_timeout=shutdown_timeout)
     command = [sys.executable, "-m", "local_aws.engines.emulated_engine"]
     command += ["--host", host, "--port", str(port), "--served-model-name", SERVED_MODEL_NAME]
-    command += ["--model", str(model_dir)]
+    command += ["--model", model]
     command += ["--max-model-len", str(MAX_MODEL_LEN), "--shutdown-timeout", str(shutdown_timeout)]
     if start_seconds is not None:
         command += ["--start-seconds", str(start_seconds)]
@@ -71,13 +71,13 @@ def engine_command(
     return command
 
 
-def _vllm_command(*, host: str, port: int, model_dir: Path, shutdown_timeout: int) -> list[str]:
+def _vllm_command(*, host: str, port: int, model: str, shutdown_timeout: int) -> list[str]:
     # On AWS an engine has a machine of its own. Here it takes a whole core whenever it has a request, and the
     # functions and APIs of the local AWS, which would not share that core, must not wait for it.
     command = list(_STEP_BACK)
     # The `vllm` command of the CPU build fails for want of a distribution of that name; its module works.
     command += [str(ENGINE_PYTHON), "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--model", str(model_dir), "--served-model-name", SERVED_MODEL_NAME]
+    command += ["--model", model, "--served-model-name", SERVED_MODEL_NAME]
     command += ["--host", host, "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
     command += ["--enforce-eager", "--kv-cache-memory-bytes", str(128 * 1024 * 1024)]
     command += ["--distributed-executor-backend", "uni", "--shutdown-timeout", str(shutdown_timeout)]
@@ -131,7 +131,7 @@ def bare_engine(
 
     `command` replaces the default command line. Raises EngineStartError.
     """
-    command = command or engine_command(kind, host=host, port=port, model_dir=model_dir)
+    command = command or engine_command(kind, host=host, port=port, model=str(model_dir))
     environment = {**_inherited(os.environ), **engine_environment(kind, cache_dir=cache_dir)}
     log_path.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
