@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from .errors import HookError
+from .aws_cli import aws
+from .errors import AwsCliError, HookError
 from .log import Log
 from .settings import Settings
 from .times import format_utc
@@ -60,44 +60,21 @@ class HookView:
         }
 
 
-def completion_command(settings: Settings, instance_id: str, answer: HookAnswer) -> list[str]:
-    """Return the AWS command line's words for it."""
-    return [
-        "aws",
-        "autoscaling",
-        "complete-lifecycle-action",
-        "--region",
-        settings.region,
-        "--auto-scaling-group-name",
-        settings.asg_name,
-        "--lifecycle-hook-name",
-        settings.lifecycle_hook,
-        "--instance-id",
-        instance_id,
-        "--lifecycle-action-result",
-        answer.value,
-    ]
-
-
 def complete_once(settings: Settings, instance_id: str, answer: HookAnswer) -> HookResult:
     """Call Auto Scaling. Raises HookError when trying again may help."""
     try:
-        done = subprocess.run(
-            completion_command(settings, instance_id, answer),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=CALL_SECONDS,
-            check=False,
+        aws(
+            *("autoscaling", "complete-lifecycle-action", "--auto-scaling-group-name", settings.asg_name),
+            *("--lifecycle-hook-name", settings.lifecycle_hook, "--instance-id", instance_id),
+            *("--lifecycle-action-result", answer.value),
+            region=settings.region,
+            timeout_seconds=CALL_SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired) as err:
+    except AwsCliError as err:
+        if "No active Lifecycle Action found" in str(err):
+            return HookResult.NOT_WAITING
         raise HookError(str(err)) from err
-    if done.returncode == 0:
-        return HookResult.COMPLETED
-    error = done.stderr.strip()
-    if "No active Lifecycle Action found" in error:
-        return HookResult.NOT_WAITING
-    raise HookError(error or f"aws ended with {done.returncode}")
+    return HookResult.COMPLETED
 
 
 class HookCompleter(threading.Thread):
