@@ -1,0 +1,1 @@
+"""Measurements against baselines, in one run: what is claimed of this project comes from here."""
