@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Puts on a machine what no node should fetch at its boot: vLLM's container, the agent, and weights where they are asked
+# for. The unit and the command are user data's to install, from the agent's archive: they name the node's own paths.
+# Takes REGION, AGENT_BUCKET, AGENT_KEY, CONTAINER and WEIGHTS_URI (none: no weights). Every path stands under
+# SPOT_FAILOVER_ROOT, which is empty on a real machine.
+set -euo pipefail
+
+ROOT=${SPOT_FAILOVER_ROOT:-}
+HOME_OF_AGENT=$ROOT/opt/spot-failover
+
+# A registry that fails once is no reason to throw an hour's build away.
+pull() {
+  local try
+  for try in 1 2 3 4 5; do
+    docker pull --quiet "$CONTAINER" && return 0
+    echo "spot-failover: pulling $CONTAINER failed (try $try of 5)" >&2
+    sleep "$((try * ${PULL_PAUSE_SECONDS:-20}))"
+  done
+  return 1
+}
+
+agent() {
+  mkdir -p "$HOME_OF_AGENT"
+  aws s3 cp --only-show-errors --region "$REGION" "s3://$AGENT_BUCKET/$AGENT_KEY" "$HOME_OF_AGENT/agent.zip"
+  rm -rf "$HOME_OF_AGENT/node_agent"
+  python3 -m zipfile -e "$HOME_OF_AGENT/agent.zip" "$HOME_OF_AGENT/node_agent"
+  rm "$HOME_OF_AGENT/agent.zip"
+  # Last: user data takes a package with this file for whole.
+  printf '%s\n' "$AGENT_KEY" > "$HOME_OF_AGENT/agent.key"
+}
+
+agent
+pull
+# The files' blocks reach the disk before the snapshot is taken, and not only the page cache.
+sync

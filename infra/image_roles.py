@@ -1,0 +1,71 @@
+"""The roles of the image pipeline: the builder's, and the one that deletes old images."""
+
+from __future__ import annotations
+
+from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3_assets as s3_assets
+from constructs import Construct
+
+from infra.nag import acknowledge, wildcards
+from infra.permissions import on
+
+_BUILDER_POLICIES = ("EC2InstanceProfileForImageBuilder", "AmazonSSMManagedInstanceCore")
+_CLEAN_UP_POLICY = "service-role/EC2ImageBuilderLifecycleExecutionPolicy"
+
+
+def builder_profile(
+    scope: Construct, *, agent: s3_assets.Asset, scripts: s3_assets.Asset, weights_uri: str | None
+) -> iam.CfnInstanceProfile:
+    """Return the profile of the instances that build and test: AWS's own policies for it, and our files."""
+    objects = [_object(scope, asset.s3_bucket_name, asset.s3_object_key) for asset in (agent, scripts)]
+    statements = [on(objects, "s3:GetObject"), *_read_weights(scope, weights_uri)]
+    role = iam.Role(
+        scope,
+        "BuilderRole",
+        assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
+        managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(name) for name in _BUILDER_POLICIES],
+        inline_policies={"files": iam.PolicyDocument(statements=statements)},
+    )
+    acknowledge(
+        role,
+        "What Image Builder and Systems Manager need there is AWS's to know, and AWS keeps both up to date.",
+        *(_managed(name) for name in _BUILDER_POLICIES),
+    )
+    if weights_uri:
+        acknowledge(role, "A model is many files.", *wildcards(scope, statements))
+    return iam.CfnInstanceProfile(scope, "BuilderProfile", roles=[role.role_name])
+
+
+def clean_up_role(scope: Construct) -> iam.Role:
+    """Return the role that deletes old images; its policy touches only what Image Builder has made."""
+    role = iam.Role(
+        scope,
+        "CleanUpRole",
+        assumed_by=iam.ServicePrincipal("imagebuilder.amazonaws.com"),
+        managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name(_CLEAN_UP_POLICY)],
+    )
+    acknowledge(
+        role, "AWS's policy for this very task, bound to Image Builder's own tag.", _managed(_CLEAN_UP_POLICY)
+    )
+    return role
+
+
+def _read_weights(scope: Construct, weights_uri: str | None) -> list[iam.PolicyStatement]:
+    if weights_uri is None:
+        return []
+    bucket, _, prefix = weights_uri.removeprefix("s3://").partition("/")
+    listed = on([_object(scope, bucket, "")], "s3:ListBucket")
+    if prefix:
+        listed.add_condition("StringLike", {"s3:prefix": [prefix, f"{prefix}/*"]})
+    files = f"{prefix}/*" if prefix else "*"
+    return [listed, on([_object(scope, bucket, files)], "s3:GetObject")]
+
+
+def _object(scope: Construct, bucket: str, key: str) -> str:
+    name = f"{bucket}/{key}" if key else bucket
+    return Stack.of(scope).format_arn(service="s3", region="", account="", resource=name)
+
+
+def _managed(name: str) -> str:
+    return f"IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/{name}]"
