@@ -92,12 +92,8 @@ class ImageConfig:
     volume_gib: int
     """Size of the image's disk, and so of its snapshot."""
     base_ami_parameter: str
-    model: str | None
-    """The hub's id of a model whose weights are baked; None: they are not, or come from `weights_uri`."""
     weights_uri: str | None
-    """`s3://BUCKET/PREFIX` of weights that are baked; None: they are not, or come from the hub."""
-    compile_cache_uri: str | None
-    """`s3://BUCKET/PREFIX` of compile caches that are baked; None: none are."""
+    """`s3://BUCKET/PREFIX` of weights that are baked; None: none are."""
     vpc: ImageVpc | None
     """None: the account's default VPC."""
     schedule: str | None

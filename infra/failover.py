@@ -12,7 +12,14 @@ from constructs import Construct
 from infra.bundle import function_code
 from infra.config import ControlPlaneConfig
 from infra.function import FailoverFunction, FunctionSpec
-from infra.names import DRAIN_DOCUMENT_NAME, FLEET_INDEX_NAME, FLEET_TAG_KEY, METRICS_NAMESPACE
+from infra.names import (
+    DRAIN_DOCUMENT_NAME,
+    FLEET_INDEX_NAME,
+    FLEET_TAG_KEY,
+    METRICS_NAMESPACE,
+    NODE_EVENT_SOURCE,
+    NODE_EVENTS,
+)
 from infra.node_commands import NodeCommands
 from infra.permissions import look_up, on, on_fleets, on_nodes_through_systems_manager
 
@@ -31,6 +38,8 @@ DRAIN_RESULT = events.EventPattern(
         "status": ["Success", "Failed", "TimedOut", "Cancelled"],
     },
 )
+# The default bus takes events of this account alone, and a node's role may send these and no others.
+NODE_REPORT = events.EventPattern(source=[NODE_EVENT_SOURCE], detail_type=list(NODE_EVENTS))
 
 
 class Failover(Construct):
@@ -53,6 +62,7 @@ class Failover(Construct):
         )
         self._rule("LaunchResult", LAUNCH_RESULT, track_incident)
         self._rule("DrainResult", DRAIN_RESULT, track_incident)
+        self._rule("NodeReport", NODE_REPORT, track_incident)
 
     def _table(self) -> dynamodb.Table:
         table = dynamodb.Table(
@@ -154,7 +164,7 @@ class Failover(Construct):
         index = f"{self.incidents.table_arn}/index/{FLEET_INDEX_NAME}"
         return FunctionSpec(
             name="track_incident",
-            description="Writes launches and drain results into the incidents they belong to.",
+            description="Writes launches, drain results and boots into the incidents they belong to.",
             permissions=[
                 look_up("autoscaling:DescribeAutoScalingGroups", "ssm:GetCommandInvocation"),
                 on([self.incidents.table_arn, index], "dynamodb:Query"),

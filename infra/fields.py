@@ -79,7 +79,7 @@ class Fields:
 
     def arn(self, key: str, *, service: str) -> str | None:
         """Return an ARN of the given service, or None where the key is absent."""
-        pattern = re.compile(rf"arn:aws[a-z-]*:{service}:[a-z0-9-]+:\d{{12}}:\S+")
+        pattern = re.compile(rf"arn:aws[a-z-]*:{service}:[a-z0-9-]+:\d{{12}}:[^\s*?$]+")
         return self.optional_text(key, pattern=pattern, shape=f'an ARN that begins with "arn:aws:{service}:"')
 
     def parameter(self, key: str, *, default: str) -> str:

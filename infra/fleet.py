@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from aws_cdk import ArnFormat, Duration, Stack, Tags
+from aws_cdk import Duration, Size, Stack, Tags
 from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
@@ -17,7 +16,7 @@ from gpu_node_bootstrap.user_data import (
     render_user_data,
 )
 from infra.config import LAUNCH_HOOK_MARGIN_SECONDS, FleetConfig
-from infra.nag import acknowledge, wildcards
+from infra.nag import acknowledge
 from infra.names import (
     ENGINE_PORT,
     FLEET_TAG_KEY,
@@ -27,7 +26,8 @@ from infra.names import (
     group_name,
 )
 from infra.network import FleetNetwork, listener_port
-from infra.permissions import on
+from infra.node_role import NodeRole
+from infra.node_storage import NodeStorage
 
 
 class Fleet(Construct):
@@ -41,6 +41,9 @@ class Fleet(Construct):
         self._network = network
         self.target_group = self._target_group()
         self.load_balancer = self._load_balancer()
+        self.storage = NodeStorage(self, "Storage", config=config)
+        self._agent = s3_assets.Asset(self, "Agent", path=str(AGENT_DIRECTORY), exclude=list(AGENT_EXCLUDES))
+        self.node_role = NodeRole(self, "Node", config=config, agent=self._agent, storage=self.storage)
         self.launch_template = self._launch_template()
         self.group = self._group()
 
@@ -107,56 +110,13 @@ class Fleet(Construct):
         )
         return balancer
 
-    def _instance_role(self, agent: s3_assets.Asset) -> iam.Role:
-        stack = Stack.of(self)
-        own_group = stack.format_arn(
-            service="autoscaling",
-            resource="autoScalingGroup",
-            resource_name=f"*:autoScalingGroupName/{group_name(self._config.name)}",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
-        # Not this version's object alone: during an update or a rollback, nodes of both versions launch.
-        agents = stack.format_arn(
-            service="s3",
-            region="",
-            account="",
-            resource=agent.s3_bucket_name,
-            resource_name="*.zip",
-        )
-        complete_hook = on([own_group], "autoscaling:CompleteLifecycleAction")
-        fetch_agent = on([agents], "s3:GetObject")
-        role = iam.Role(
-            self,
-            "NodeRole",
-            assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
-            managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")],
-            inline_policies={"node": iam.PolicyDocument(statements=[complete_hook, fetch_agent])},
-        )
-        acknowledge(
-            role,
-            "What the Systems Manager agent needs is AWS's to know, and AWS keeps this policy up to date.",
-            "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/AmazonSSMManagedInstanceCore]",
-        )
-        acknowledge(
-            role,
-            "A group's ARN holds an id that is made with it; its name, behind that, is this fleet's own.",
-            *wildcards(self, [complete_hook]),
-        )
-        acknowledge(
-            role,
-            "An agent's key is the hash of its source, and another version's is not known here; the bucket "
-            "holds what the CDK deploys, and no data.",
-            *wildcards(self, [fetch_agent]),
-        )
-        return role
-
     def _launch_template(self) -> ec2.LaunchTemplate:
-        agent = s3_assets.Asset(self, "Agent", path=str(AGENT_DIRECTORY), exclude=list(AGENT_EXCLUDES))
         user_data = render_user_data(
-            _node_settings(self._config, region=Stack.of(self).region),
-            agent_bucket=agent.s3_bucket_name,
-            agent_key=agent.s3_object_key,
+            self._node_settings(),
+            agent_bucket=self._agent.s3_bucket_name,
+            agent_key=self._agent.s3_object_key,
         )
+        rate = self._config.volume_initialization_rate_mibps
         template = ec2.LaunchTemplate(
             self,
             "LaunchTemplate",
@@ -165,7 +125,7 @@ class Fleet(Construct):
                 self._config.ami_parameter, os=ec2.OperatingSystemType.LINUX
             ),
             user_data=ec2.UserData.custom(user_data),
-            role=self._instance_role(agent),
+            role=self.node_role.role,
             security_group=self._network.node_group,
             # No key: Session Manager opens a shell. One hop: a container on a bridge cannot be the node.
             require_imdsv2=True,
@@ -180,6 +140,7 @@ class Fleet(Construct):
                         encrypted=True,
                         volume_type=ec2.EbsDeviceVolumeType.GP3,
                         throughput=self._config.volume_throughput_mibps,
+                        volume_initialization_rate=Size.mebibytes(rate) if rate else None,
                         delete_on_termination=True,
                     ),
                 )
@@ -226,7 +187,10 @@ class Fleet(Construct):
             group, "The launch template's only volume is encrypted; the rule cannot look there.", "EC26"
         )
         # The first nodes need their way out, to fetch the agent, and a listener, to be checked at all.
-        group.node.add_dependency(self.load_balancer, *(s.internet_connectivity_established for s in subnets))
+        # They need all that they may do, too: part of it is attached to their role behind it.
+        group.node.add_dependency(
+            self.load_balancer, self.node_role, *(s.internet_connectivity_established for s in subnets)
+        )
         return group
 
     def _mixed_instances(self) -> autoscaling.CfnAutoScalingGroup.MixedInstancesPolicyProperty:
@@ -249,6 +213,35 @@ class Fleet(Construct):
             ),
         )
 
+    def _node_settings(self) -> UserDataSettings:
+        config, reader = self._config, self.node_role.weights_reader
+        return UserDataSettings(
+            fleet=config.name,
+            region=Stack.of(self).region,
+            asg_name=group_name(config.name),
+            lifecycle_hook=LAUNCH_HOOK_NAME,
+            image=vllm_image(),
+            model=config.model,
+            served_model_name=config.served_model_name,
+            engine_args=config.engine_args,
+            start_limit_seconds=config.start_timeout_seconds,
+            engine_port=ENGINE_PORT,
+            health_port=HEALTH_PORT,
+            extra={
+                f"SPOT_FAILOVER_{name}": value
+                for name, value in {
+                    "WEIGHTS_URI": config.weights.uri if config.weights else "",
+                    "WEIGHTS_LOAD": config.weights.load.value if config.weights else "",
+                    "WEIGHTS_ROLE": reader.role_arn if reader else "",
+                    "ARTIFACTS_URI": self.storage.artifacts_uri,
+                    "API_KEY_SECRET": config.api_key_secret_arn or "",
+                    "LOG_GROUP": self.storage.log_group.log_group_name,
+                    "EVENT_BUS": "default",
+                }.items()
+                if value
+            },
+        )
+
 
 def _launch_hook(
     config: FleetConfig,
@@ -265,19 +258,3 @@ def vllm_image() -> str:
     """Return the official container image of the vLLM version that the whole repository pins."""
     version = (AGENT_DIRECTORY.parent / "vllm_version.txt").read_text(encoding="utf-8").strip()
     return f"vllm/vllm-openai:v{version}"
-
-
-def _node_settings(config: FleetConfig, *, region: str) -> UserDataSettings:
-    return UserDataSettings(
-        fleet=config.name,
-        region=region,
-        asg_name=group_name(config.name),
-        lifecycle_hook=LAUNCH_HOOK_NAME,
-        image=vllm_image(),
-        model=config.model,
-        served_model_name=config.served_model_name,
-        engine_args=config.engine_args,
-        start_limit_seconds=config.start_timeout_seconds,
-        engine_port=ENGINE_PORT,
-        health_port=HEALTH_PORT,
-    )

@@ -24,9 +24,7 @@ def read_image(value: Any) -> ImageConfig:
         # The base image takes 75 GiB of it by itself.
         volume_gib=fields.integer("volume_gib", default=100, low=100, high=1024),
         base_ami_parameter=fields.parameter("base_ami_parameter", default=DEFAULT_AMI_PARAMETER),
-        model=fields.text("model") if fields.has("model") else None,
         weights_uri=fields.s3_uri("weights_uri"),
-        compile_cache_uri=fields.s3_uri("compile_cache_uri"),
         vpc=_vpc(fields.section("vpc")) if fields.has("vpc") else None,
         schedule=fields.optional_text(
             "schedule",
@@ -34,8 +32,6 @@ def read_image(value: Any) -> ImageConfig:
             shape='a time in UTC like "cron(0 4 ? * sun *)"',
         ),
     )
-    if image.model is not None and image.weights_uri is not None:
-        raise fields.wrong("model", image.model, "model or weights_uri, for weights come from one place")
     fields.nothing_else()
     return image
 

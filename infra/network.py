@@ -94,8 +94,13 @@ class FleetNetwork(Construct):
             allow_all_outbound=False,
         )
         self.node_group = ec2.SecurityGroup(
-            self, "NodeGroup", vpc=self.vpc, description=f"vLLM nodes of fleet {config.name}"
+            self,
+            "NodeGroup",
+            vpc=self.vpc,
+            description=f"vLLM nodes of fleet {config.name}",
+            allow_all_outbound=False,
         )
+        self._way_out(config.vpc)
         for cidr in callers(config.load_balancer, config.vpc):
             self.load_balancer_group.add_ingress_rule(
                 ec2.Peer.ipv4(cidr), ec2.Port.tcp(listener_port(config.load_balancer)), "callers"
@@ -106,6 +111,19 @@ class FleetNetwork(Construct):
         ):
             self.node_group.add_ingress_rule(self.load_balancer_group, ec2.Port.tcp(port), what)
             self.load_balancer_group.add_egress_rule(self.node_group, ec2.Port.tcp(port), what)
+
+    def _way_out(self, vpc: NewVpc | ExistingVpc) -> None:
+        """Let nodes speak HTTPS to anybody: AWS, the registry and the hub have no fixed addresses.
+
+        Nothing else: no package is installed at boot, and the VPC's resolver, Amazon's time and the instance
+        metadata are beyond what security groups filter (EC2 user guide, "Security group rules").
+        """
+        anybody = ec2.Peer.any_ipv4()
+        self.node_group.add_egress_rule(anybody, ec2.Port.tcp(443), "AWS, container registry, model hub")
+        if isinstance(vpc, ExistingVpc):
+            # Its DHCP options may name resolvers that are machines.
+            for port in (ec2.Port.udp(53), ec2.Port.tcp(53)):
+                self.node_group.add_egress_rule(anybody, port, "DNS")
 
 
 def listener_port(config: LoadBalancerConfig) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_iam as iam
+from constructs import IConstruct
 
 from infra.names import FLEET_TAG_KEY
 
@@ -17,6 +19,27 @@ def look_up(*actions: str) -> iam.PolicyStatement:
 def on(resources: Sequence[str], *actions: str) -> iam.PolicyStatement:
     """Allow actions on named resources."""
     return iam.PolicyStatement(actions=list(actions), resources=list(resources))
+
+
+def reading_below(scope: IConstruct, uri: str) -> list[iam.PolicyStatement]:
+    """Allow listing and reading what is in S3 below `s3://BUCKET/PREFIX`, or in all of `s3://BUCKET`."""
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    listing = on([s3_arn(scope, bucket)], "s3:ListBucket")
+    if prefix:
+        listing.add_condition("StringLike", {"s3:prefix": [prefix, f"{prefix}/*"]})
+    return [listing, on([s3_arn(scope, bucket, f"{prefix}/*" if prefix else "*")], "s3:GetObject")]
+
+
+def s3_arn(scope: IConstruct, bucket: str, key: str | None = None) -> str:
+    """Return the ARN of a bucket, or of what is in it."""
+    return Stack.of(scope).format_arn(
+        service="s3",
+        region="",
+        account="",
+        resource=bucket,
+        resource_name=key,
+        arn_format=ArnFormat.NO_RESOURCE_NAME if key is None else ArnFormat.SLASH_RESOURCE_NAME,
+    )
 
 
 def on_fleets(resource_pattern: str, *actions: str) -> iam.PolicyStatement:

@@ -11,8 +11,12 @@ import pytest
 from tests.infra.templates import REPOSITORY, Template
 
 CERTIFICATE_ARN = "arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012"
+SECRET_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:chat-key-AbCdEf"
+IMAGE = {"name": "vllm"}
 EXISTING_VPC_FLEET = {
     "name": "existing",
+    "compile_cache": False,
+    "weights": {"uri": "s3://our-models/qwen3-8b/", "load": "download"},
     "vpc": {
         "id": "vpc-0123456789abcdef0",
         "availability_zones": ["us-east-1a", "us-east-1b"],
@@ -31,6 +35,9 @@ PUBLIC_HTTPS_FLEET = {
     "max_nodes": 9,
     "on_demand_base": 1,
     "start_timeout_seconds": 900,
+    "machine_image": "baked",
+    "weights": {"uri": "s3://our-models/org/chat"},
+    "api_key_secret_arn": SECRET_ARN,
     "vpc": {"cidr": "10.90.0.0/16", "availability_zones": ["us-east-1a", "us-east-1b", "us-east-1c"]},
     "load_balancer": {
         "internet_facing": True,
@@ -53,7 +60,7 @@ def assembly(tmp_path_factory: pytest.TempPathFactory, cdk_context: dict[str, An
     """The folder of a synthesis that cdk-nag let pass; anything it found would have raised."""
     outdir = tmp_path_factory.mktemp("cdk.out")
     fleets = [*cdk_context["fleets"], EXISTING_VPC_FLEET, PUBLIC_HTTPS_FLEET]
-    options = {"alarm_topic_arn": "arn:aws:sns:us-east-1:123456789012:pager"}
+    options = {"alarm_topic_arn": "arn:aws:sns:us-east-1:123456789012:pager", "image": IMAGE}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
         patch.setenv("CDK_VALIDATION", "false")  # cfn-lint checks the same templates in a test of its own

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.config import AppConfig, ExistingVpc, NewVpc
+from gpu_node_bootstrap.node_agent.settings import WeightsLoad
+from infra.config import AppConfig, ExistingVpc, MachineImage, NewVpc
 from infra.context import app_config
 from infra.fields import ConfigError
 
@@ -72,11 +73,44 @@ def test_engine_arguments_that_only_look_like_the_agents_are_taken() -> None:
     assert chat.engine_args == arguments
 
 
+def test_a_node_starts_from_amazons_image_and_asks_nobody_for_a_key_unless_told_otherwise() -> None:
+    (chat,) = app_config(fleet()).fleets
+    assert chat.machine_image is MachineImage.PLAIN
+    assert chat.ami_parameter.startswith("/aws/service/deeplearning/ami/")
+    assert chat.volume_initialization_rate_mibps is None
+    assert (chat.weights, chat.compile_cache, chat.api_key_secret_arn) == (None, True, None)
+    assert app_config(fleet()).image is None
+
+
+def test_a_baked_fleet_boots_from_the_pipelines_newest_image_and_fills_its_disk_fast() -> None:
+    config = app_config({"image": {"name": "ours"}, **fleet(machine_image="baked")})
+    assert config.image is not None
+    assert config.fleets[0].ami_parameter == "/imagebuilder/spot-failover/ours/ami-id"
+    assert config.fleets[0].volume_initialization_rate_mibps == 300
+
+
+def test_a_baked_fleets_disk_holds_the_whole_image() -> None:
+    (chat,) = app_config({"image": {"volume_gib": 400}, **fleet(machine_image="baked")}).fleets
+    assert chat.volume_gib == 400
+
+
+def test_the_image_may_come_as_text_from_the_command_line() -> None:
+    image = app_config({"image": '{"name": "ours", "schedule": "cron(0 4 ? * sun *)"}'}).image
+    assert image is not None
+    assert (image.name, image.schedule, image.vpc) == ("ours", "cron(0 4 ? * sun *)", None)
+
+
+def test_weights_in_s3_are_streamed_unless_a_download_is_asked_for() -> None:
+    (chat,) = app_config(fleet(weights={"uri": "s3://our-models/qwen3-8b/"})).fleets
+    assert chat.weights is not None
+    assert (chat.weights.uri, chat.weights.load) == ("s3://our-models/qwen3-8b", WeightsLoad.STREAM)
+
+
 WRONG = {
     "unknown key": (
         {"notice_second": 60},
         'the context: unknown key "notice_second"; did you mean "notice_seconds"?'
-        " allowed: alarm_topic_arn, fleets, incident_ttl_days, log_retention_days, notice_seconds.",
+        " allowed: alarm_topic_arn, fleets, image, incident_ttl_days, log_retention_days, notice_seconds.",
     ),
     "unknown fleet key": (fleet(modle="x"), 'fleets[0] (chat): unknown key "modle"; did you mean "model"?'),
     "unknown nested key": (
@@ -235,6 +269,69 @@ WRONG = {
         fleet(load_balancer={"allowed_cidrs": ["10.0.0.0/8", "0.0.0.0/1", "128.0.0.0/1"]}),
         'allowed_cidrs is "0.0.0.0/1"; allowed: ranges of known callers, none wider than /8: the engine asks',
     ),
+    "no such machine image": (
+        fleet(machine_image="golden"),
+        'fleets[0] (chat): machine_image is "golden"; allowed: "plain" or "baked".',
+    ),
+    "baked by nobody": (
+        fleet(machine_image="baked"),
+        'machine_image is "baked"; allowed: "plain", or an image pipeline under the key image.',
+    ),
+    "two machine images": (
+        {"image": {}, **fleet(machine_image="baked", ami_parameter="/ours/ami")},
+        'machine_image is "baked"; allowed: "plain" where ami_parameter names a machine image of your own.',
+    ),
+    "disk smaller than the baked image": (
+        {"image": {"volume_gib": 300}, **fleet(machine_image="baked", volume_gib=200)},
+        "volume_gib is 200; allowed: a whole number from 300 to 16384.",
+    ),
+    "disk filled slower than EBS offers": (
+        fleet(volume_initialization_rate_mibps=50),
+        "volume_initialization_rate_mibps is 50; allowed: a whole number from 100 to 300.",
+    ),
+    "weights nowhere": (
+        fleet(weights={"load": "stream"}),
+        'fleets[0] (chat).weights: uri is missing; allowed: a place like "s3://our-models/qwen3-8b".',
+    ),
+    "weights in no bucket": (
+        fleet(weights={"uri": "s3:///qwen"}),
+        'weights: uri is "s3:///qwen"; allowed: a',
+    ),
+    "weights of everybody": (
+        fleet(weights={"uri": "s3://our-models/*"}),
+        'weights: uri is "s3://our-models/*"; allowed: a place like',
+    ),
+    "weights loaded in no way": (
+        fleet(weights={"uri": "s3://our-models/qwen", "load": "mount"}),
+        'weights: load is "mount"; allowed: "stream" or "download".',
+    ),
+    "any key for an API key": (
+        fleet(api_key_secret_arn="arn:aws:secretsmanager:us-east-1:123456789012:secret:*"),
+        'allowed: an ARN that begins with "arn:aws:secretsmanager:".',
+    ),
+    "the key itself for its ARN": (
+        fleet(api_key_secret_arn="hunter2"),
+        'allowed: an ARN that begins with "arn:aws:secretsmanager:".',
+    ),
+    "image that is no object": ({"image": ["vllm"]}, 'image is ["vllm"]; allowed: an object with keys.'),
+    "image that is no JSON": ({"image": "vllm"}, "image is not valid JSON (Expecting value:"),
+    "unknown image key": ({"image": {"nam": "x"}}, 'image: unknown key "nam"; did you mean "name"?'),
+    "image built without a GPU": (
+        {"image": {"instance_type": "m7i.large"}},
+        'image: instance_type is "m7i.large"; allowed: types of the NVIDIA GPU families',
+    ),
+    "image built at no time": (
+        {"image": {"schedule": "daily"}},
+        'image: schedule is "daily"; allowed: a time',
+    ),
+    "builder's subnet without its security groups": (
+        {"image": {"vpc": {"subnet_id": "subnet-0aaaaaaaaaaaaaaa1"}}},
+        "image.vpc: security_group_ids is []; allowed: at least one, to go with the subnet.",
+    ),
+    "builder's security groups without a subnet": (
+        {"image": {"vpc": {"security_group_ids": ["sg-0aaaaaaaaaaaaaaa1"]}}},
+        "image.vpc: subnet_id is missing; allowed: an id like",
+    ),
     "true as a text": (
         fleet(load_balancer={"internet_facing": "yes"}),
         'internet_facing is "yes"; allowed: true or',
@@ -259,12 +356,14 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
     max_leaves=8,
 )
-_FLEET_KEYS = st.sampled_from(["name", "model", "engine_args", "instance_types", "nodes", "vpc"])
+_FLEET_KEYS = st.sampled_from(
+    ["name", "model", "engine_args", "instance_types", "nodes", "vpc", "weights", "machine_image"]
+)
 
 
 @settings(deadline=None)  # the machine may be busy with an engine
 @given(
-    context=st.dictionaries(st.sampled_from(["notice_seconds", "fleets", "alarm_topic_arn", "other"]), _JSON)
+    context=st.dictionaries(st.sampled_from(["notice_seconds", "fleets", "image", "other"]), _JSON)
     | st.fixed_dictionaries(
         {"fleets": st.lists(st.dictionaries(_FLEET_KEYS, _JSON | st.just("chat"), max_size=4), max_size=2)}
     )

@@ -33,7 +33,7 @@ def test_cdk_nag_stops_a_synthesis_for_a_finding(tmp_path: Path) -> None:
 
 def test_cfn_lint_finds_nothing(assembly: Path) -> None:
     templates = [str(path) for path in sorted(assembly.glob("*.template.json"))]
-    assert len(templates) == 4
+    assert len(templates) == 5
     done = subprocess.run(
         [str(Path(sys.executable).parent / "cfn-lint"), "--", *templates],
         capture_output=True,
