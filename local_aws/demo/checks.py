@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from local_aws.demo.answers import RequestKind, RequestRecord
+from local_aws.demo.boots import PHASE_NAMES
 from local_aws.demo.interruptions import Interruption
 from local_aws.world import EngineKind
 
 ACTION_SECONDS = 2.0
 RECOVERY_RATIO = 1.25
+READINESS_RATIO = 1.10
+# The incident's parts come from two clocks' readings of the same moments, rounded to milliseconds.
+PARTS_SECONDS = 1.0
 
 
 class CheckResult(StrEnum):
@@ -53,6 +57,8 @@ def check_all(evidence: Evidence) -> tuple[Check, ...]:
         _actions(evidence.interruptions),
         _deadline(evidence.interruptions),
         _recovery(evidence),
+        _readiness(evidence),
+        _phases(evidence.interruptions),
         _capacity(evidence.interruptions),
     )
 
@@ -164,6 +170,44 @@ def _recovery(evidence: Evidence) -> Check:
     if evidence.engine == "emulated":
         return Check(name, CheckResult.NOT_JUDGED, f"an emulated engine's start is made up: {told}")
     return _check(name, problems, told)
+
+
+def _readiness(evidence: Evidence) -> Check:
+    name = f"ready within {READINESS_RATIO:.2f} x the engine's bare start"
+    bare = evidence.engine_bare_start_seconds
+    says: list[str] = []
+    problems: list[str] = []
+    for each in evidence.interruptions:
+        ready = None if each.boot is None else each.boot.ready_seconds
+        if ready is None or each.engine_start_seconds is None:
+            return Check(name, CheckResult.FAILED, f"{each.instance_id} has no replacement that became ready")
+        # As for the recovery: both took place beside other engines, the replacement's own start beside fewer.
+        baseline = min(bare, each.engine_start_seconds)
+        ratio = ready / baseline
+        says.append(f"{ready:.1f} s after the machine's start, {ratio:.2f} x {baseline:.1f} s")
+        if ratio > READINESS_RATIO:
+            problems.append(f"{each.instance_id}'s replacement was ready {says[-1]}")
+    told = f"{'; '.join(says)} (bare start {bare:.1f} s)"
+    if evidence.engine == "emulated":
+        return Check(name, CheckResult.NOT_JUDGED, f"an emulated engine's start is made up: {told}")
+    return _check(name, problems, told)
+
+
+def _phases(interruptions: Sequence[Interruption]) -> Check:
+    problems: list[str] = []
+    for each in interruptions:
+        if each.boot is None:
+            problems.append(f"{each.instance_id}'s replacement told nothing of its boot")
+        elif missing := each.boot.missing_phases():
+            problems.append(f"the boot of {each.instance_id}'s replacement lacks {', '.join(missing)}")
+        parts, whole = each.recovery_parts, each.recovery_seconds
+        if parts is not None and whole is not None and abs(sum(parts.values()) - whole) > PARTS_SECONDS:
+            problems.append(
+                f"{each.instance_id}'s recovery of {whole:.1f} s has parts of {sum(parts.values()):.1f} s"
+            )
+    return _check(
+        "every phase of the boot shows", problems, f"{', '.join(PHASE_NAMES)}; the recovery's parts add up"
+    )
 
 
 def _capacity(interruptions: Sequence[Interruption]) -> Check:

@@ -13,7 +13,7 @@ from local_aws.demo.errors import FleetNotReadyError
 from local_aws.demo.fleet_watch import FleetWatch
 from local_aws.demo.incident_record import IncidentRecord
 from local_aws.demo.interruptions import Interruption
-from local_aws.demo.node_facts import engine_start_of, requests_on
+from local_aws.demo.node_facts import boot_of, requests_on
 from local_aws.demo.progress import Progress
 from local_aws.demo.traffic import Traffic
 
@@ -23,7 +23,7 @@ GOOD_MOMENT_SECONDS = 30.0
 # Beyond the notice: an engine's start on a busy machine, several times over.
 INCIDENT_SECONDS = 240.0
 LOOK_SECONDS = 0.5
-_FROM_ELSEWHERE = frozenset({"capacity_gap_seconds", "engine_start_seconds"})
+_FROM_ELSEWHERE = frozenset({"capacity_gap_seconds"})
 
 
 def choose_node(loads: Mapping[str, int]) -> str:
@@ -94,13 +94,14 @@ class Drill:
         gap = capacity_gap(
             self.watch.capacity(), desired=self.desired, begin=seen.noticed_at.timestamp(), end=time.time()
         )
-        return replace(seen, capacity_restored=gap.closed and gap.seconds > 0)
+        return replace(
+            seen,
+            capacity_restored=gap.closed and gap.seconds > 0,
+            boot=boot_of(self.watch.nodes(), seen.replacement_instance_id),
+        )
 
     def _measured(self, seen: Interruption) -> Interruption:
-        start = None
-        if seen.replacement_instance_id is not None:
-            start = engine_start_of(self.watch.nodes(), seen.replacement_instance_id)
-        return self.with_final_gap(replace(seen, engine_start_seconds=start), end=time.time())
+        return self.with_final_gap(seen, end=time.time())
 
     def _tell(self, seen: Interruption, told: set[str]) -> None:
         for at, name in seen.steps():
@@ -121,4 +122,6 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, look_seconds: f
 
 
 def _is_whole(seen: Interruption) -> bool:
+    if seen.boot is None or seen.boot.missing_phases():
+        return False
     return seen.capacity_restored and not set(seen.missing_steps()) - _FROM_ELSEWHERE

@@ -33,7 +33,7 @@ class IncidentRecord:
 
 
 def from_incident(incident: Incident) -> Interruption:
-    """Return the incident as the report tells it; capacity and engine start come from elsewhere."""
+    """Return the incident as the report tells it; the capacity and the boot come from elsewhere."""
     return Interruption(
         instance_id=incident.incident,
         noticed_at=incident.noticed_at,
@@ -49,4 +49,5 @@ def from_incident(incident: Incident) -> Interruption:
         replacement_launched_at=incident.replacement_launched_at,
         replacement_in_service_at=incident.replacement_in_service_at,
         recovery_seconds=incident.recovery_seconds,
+        recovery_parts=getattr(incident, "recovery_parts", None),
     )

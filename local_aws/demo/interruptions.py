@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from local_aws.demo.boots import Boot
+
 # Filled only where the incident went wrong, so their absence is no missing step.
-_NOT_STEPS = frozenset({"capacity_restored", "replacement_launched_at"})
+_NOT_STEPS = frozenset({"capacity_restored", "replacement_launched_at", "recovery_parts"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,15 @@ class Interruption:
     """How long, from the notice on, fewer nodes than desired were healthy in the target group."""
     capacity_restored: bool = False
     """False where the gap was still open when the watching ended."""
-    engine_start_seconds: float | None = None
-    """From the start of the replacement's engine to its first completion."""
+    recovery_parts: Mapping[str, float] | None = None
+    """What the recovery consists of, in seconds by part, as the incident tells it."""
+    boot: Boot | None = None
+    """The replacement's boot, as its own agent tells it."""
+
+    @property
+    def engine_start_seconds(self) -> float | None:
+        """From the start of the replacement's engine to its first completion."""
+        return None if self.boot is None else self.boot.engine_seconds
 
     def missing_steps(self) -> tuple[str, ...]:
         """Name the fields that nothing has filled."""
@@ -68,7 +77,9 @@ class Interruption:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values; times ISO 8601 in UTC with milliseconds."""
-        return {field.name: as_json_value(getattr(self, field.name)) for field in fields(self)}
+        told = {field.name: as_json_value(getattr(self, field.name)) for field in fields(self)}
+        boot = None if self.boot is None else as_json_value(self.boot.as_json())
+        return {**told, "boot": boot, "engine_start_seconds": as_json_value(self.engine_start_seconds)}
 
     def _since_notice(self, at: datetime | None) -> float | None:
         return None if at is None else (at - self.noticed_at).total_seconds()

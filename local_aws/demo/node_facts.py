@@ -1,20 +1,21 @@
-"""What the demo reads of a node: the local AWS's view, the agent's /status, the engine's metrics."""
+"""What the demo reads of a node: the local AWS's view, the agent's status, the engine's metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from gpu_node_bootstrap.node_agent.errors import EngineAnswerError
 from gpu_node_bootstrap.node_agent.vllm_api import EngineApi
 from infra.names import ENGINE_PORT
 from local_aws.control_client import NodeView
+from local_aws.demo.boots import Boot, boot_from_status
 from local_aws.demo.capacity import HEALTHY
 from local_aws.demo.progress import NodeLine
 
 _WORDS = {
     "starting": "starting",
     "ready": "serving",
+    "recovering": "recovering",
     "draining": "draining",
     "drained": "empty",
     "failed": "failed",
@@ -36,15 +37,9 @@ def requests_on(node: NodeView) -> int | None:
         return None
 
 
-def engine_start_seconds(node: NodeView) -> float | None:
-    """Return how long the node's engine took from its process's start to its first completion."""
-    seconds = _engine(node).get("start_seconds")
-    return None if seconds is None else float(seconds)
-
-
-def engine_start_of(nodes: list[NodeView], instance_id: str) -> float | None:
-    """Return one node's `engine_start_seconds`; None if there is no such node."""
-    return next((engine_start_seconds(node) for node in nodes if node.instance_id == instance_id), None)
+def boot_of(nodes: Iterable[NodeView], instance_id: str | None) -> Boot | None:
+    """Return how a node booted; None if there is no such node, or it has not told."""
+    return next((boot_from_status(node.status) for node in nodes if node.instance_id == instance_id), None)
 
 
 def node_line(node: NodeView, *, in_flight: int | None, now: float) -> NodeLine:
@@ -65,8 +60,3 @@ def _state(node: NodeView) -> str:
     if state == "ready" and not is_healthy(node):
         return "ready, not yet in the load balancer" if node.noticed_at is None else "draining"
     return _WORDS.get(state, "booting" if node.noticed_at is None else "empty")
-
-
-def _engine(node: NodeView) -> Mapping[str, Any]:
-    engine = (node.status or {}).get("engine")
-    return engine if isinstance(engine, Mapping) else {}

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from gpu_node_bootstrap.node_agent.boot import FETCHES, Phase
 from local_aws.demo.answers import RequestRecord
 from local_aws.demo.interruptions import Interruption
 from local_aws.demo.story import NodeState, Story
@@ -26,11 +27,23 @@ STATE_COLOURS = {
     NodeState.DRAINING: "#e07a3f",
     NodeState.EMPTY: "#c9ced6",
 }
+PHASE_COLOURS = {
+    Phase.KERNEL: "#7d8793",
+    Phase.USER_DATA: "#b08968",
+    Phase.IMAGE: "#5fa8d3",
+    Phase.WEIGHTS: "#2f6690",
+    Phase.COMPILE_CACHE: "#81c3d7",
+    Phase.ENGINE: "#d4a017",
+    Phase.WARM_UP: "#e76f51",
+    Phase.IN_SERVICE: "#52796f",
+}
 INK, FAINT, LOST, RETRIED = "#22303c", "#8a96a3", "#c8323c", "#7b61c9"
 READY = "#4f7cac"
 # Steps closer than this share one line and one label.
 _TOGETHER_SECONDS = 6.0
 _LABEL_INCHES = 2.5
+# How much of a lane's height the phases of a boot take.
+_STRIP = 0.16
 _LABEL_ROWS = (0.98, 0.34, 0.12)
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -136,7 +149,27 @@ def _draw_nodes(axes: Axes, story: Story) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_title("Nodes", loc="left", fontsize=11)
-    _legend(axes, [Patch(color=colour, label=state.value) for state, colour in STATE_COLOURS.items()])
+    _draw_boots(axes, story)
+    states = [Patch(color=colour, label=state.value) for state, colour in STATE_COLOURS.items()]
+    phases = [Patch(color=colour, label=phase.value) for phase, colour in PHASE_COLOURS.items()]
+    _legend(axes, [*states, *(phases if any(each.boot for each in story.interruptions) else [])])
+
+
+def _draw_boots(axes: Axes, story: Story) -> None:
+    """Draw each replacement's phases under its lane; those that run side by side share the strip's height."""
+    lanes = {life.instance_id: lane for lane, life in enumerate(story.nodes)}
+    fetches = [phase for phase in Phase if phase in FETCHES]
+    for each in story.interruptions:
+        lane = lanes.get(each.replacement_instance_id or "")
+        if each.boot is None or lane is None:
+            continue
+        for phase, colour in PHASE_COLOURS.items():
+            if (told := each.boot.phase(phase.value)) is None:
+                continue
+            share = 1 / len(fetches) if phase in FETCHES else 1
+            top = lane + 0.33 + _STRIP * (fetches.index(phase) * share if phase in FETCHES else 0)
+            left = told.started_at.timestamp() - story.begin
+            axes.bar(left, _STRIP * share, told.seconds, bottom=top, align="edge", color=colour, zorder=3)
 
 
 def _draw_capacity(axes: Axes, story: Story) -> None:

@@ -20,6 +20,8 @@ from local_aws.demo.traffic import TrafficCounts
 STATE_STYLES = {
     "starting": "yellow",
     "serving": "green",
+    "recovering": "red",
+    "failed": "bold red",
     "draining": "dark_orange",
     "empty": "bright_black",
     "gone": "bright_black",

@@ -11,7 +11,7 @@ from local_aws.demo.checks import Check, Evidence, check_all, kept
 from local_aws.demo.interruptions import as_json_value
 from local_aws.demo.request_numbers import summarize
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from local_aws.demo.boots import PHASE_NAMES, SIDE_BY_SIDE
+
 _MARKS = {"passed": ("ok", "green"), "failed": ("FAILED", "bold red"), "not_judged": ("not judged", "yellow")}
 
 
@@ -33,6 +35,10 @@ def _interruptions(report: dict[str, Any]) -> Table:
     for name, values in rows.items():
         table.add_row(name, *values)
     table.add_section()
+    for name in PHASE_NAMES:
+        table.add_row(_phase_title(name), *(_phase_seconds(each, name) for each in report["interruptions"]))
+    table.add_section()
+    table.add_row("machine start to ready", *(_ready_seconds(each) for each in report["interruptions"]))
     table.add_row(
         "bare engine start", *[_number(report["engine_bare_start_seconds"])] * len(report["interruptions"])
     )
@@ -58,6 +64,19 @@ def _figures(each: dict[str, Any]) -> dict[str, str]:
         "its engine's start": _number(each["engine_start_seconds"]),
         "capacity gap": _number(each["capacity_gap_seconds"]),
     }
+
+
+def _phase_title(name: str) -> str:
+    return f"boot: {name} (side by side)" if name in SIDE_BY_SIDE else f"boot: {name}"
+
+
+def _phase_seconds(each: dict[str, Any], name: str) -> str:
+    phases = {phase["name"]: phase["seconds"] for phase in (each["boot"] or {}).get("phases", ())}
+    return _number(phases.get(name))
+
+
+def _ready_seconds(each: dict[str, Any]) -> str:
+    return _number((each["boot"] or {}).get("ready_seconds"))
 
 
 def _requests(report: dict[str, Any]) -> Table:

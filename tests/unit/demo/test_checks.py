@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from local_aws.demo.answers import Attempt, Judgement, RequestKind, RequestOutcome, RequestRecord
+from local_aws.demo.boots import PHASE_NAMES
 from local_aws.demo.checks import Check, CheckResult, Evidence, check_all, kept
 from local_aws.demo.interruptions import Interruption
 from local_aws.demo.report import EngineIdentity, FleetFacts, Run, report
+from tests.unit.demo.boot_stories import boot_of
 
 NOTICE = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -37,7 +39,8 @@ WHOLE = Interruption(
     recovery_seconds=30.0,
     capacity_gap_seconds=38.0,
     capacity_restored=True,
-    engine_start_seconds=25.0,
+    recovery_parts={"launch": 1.0, "machine": 0.0, "engine": 27.0, "in_service": 2.0},
+    boot=boot_of(engine=(2.0, 24.0), warm_up=(26.0, 1.0)),
 )
 
 
@@ -115,7 +118,7 @@ def test_kind_of_request_that_never_came_fails_the_run() -> None:
         "replacement_in_service_at",
         "recovery_seconds",
         "capacity_gap_seconds",
-        "engine_start_seconds",
+        "boot",
     ],
 )
 def test_missing_step_is_named(field: str) -> None:
@@ -167,22 +170,68 @@ def test_drain_after_the_deadline_fails_the_run() -> None:
 
 
 def test_recovery_slower_than_a_quarter_over_the_bare_start_fails_the_run() -> None:
-    slow = {"recovery_seconds": 32.6, "engine_start_seconds": 40.0}
-    assert not failed(with_interruption(**{**slow, "recovery_seconds": 32.5}))
-    (check,) = failed(with_interruption(**slow))
+    def slow(seconds: float) -> Evidence:
+        return with_interruption(
+            recovery_seconds=seconds,
+            recovery_parts=None,
+            boot=boot_of(engine=(1.0, 26.0), warm_up=(27.0, 1.0)),
+        )
+
+    assert not failed(slow(32.5))
+    (check,) = failed(slow(32.6))
     assert "recovery took 32.6 s, 1.25 x 26.0 s" in check.says
 
 
 def test_recovery_slower_than_a_quarter_over_its_own_engines_start_fails_the_run() -> None:
-    assert not failed(with_interruption(recovery_seconds=25.0, engine_start_seconds=20.0))
-    (check,) = failed(with_interruption(recovery_seconds=25.2, engine_start_seconds=20.0))
+    own = {"boot": boot_of(engine=(1.0, 19.0), warm_up=(20.0, 1.0)), "recovery_parts": None}
+    assert not failed(with_interruption(recovery_seconds=25.0, **own))
+    (check,) = failed(with_interruption(recovery_seconds=25.2, **own))
     assert "recovery took 25.2 s, 1.26 x 20.0 s" in check.says
 
 
+def test_readiness_later_than_a_tenth_over_the_bare_start_fails_the_run() -> None:
+    def ready_after(seconds: float) -> Evidence:
+        boot = boot_of(engine=(seconds - 31.0, 30.0), warm_up=(seconds - 1.0, 1.0))
+        return with_interruption(boot=boot)
+
+    assert not failed(ready_after(28.6))
+    (check,) = failed(ready_after(28.7))
+    assert check.name == "ready within 1.10 x the engine's bare start"
+    assert "ready 28.7 s after the machine's start, 1.10 x 26.0 s" in check.says
+
+
+def test_readiness_later_than_a_tenth_over_its_own_engines_start_fails_the_run() -> None:
+    boot = boot_of(engine=(2.2, 20.0), warm_up=(22.2, 1.0))
+    (check,) = failed(with_interruption(boot=boot, recovery_seconds=25.0, recovery_parts=None))
+    assert "ready 23.2 s after the machine's start, 1.10 x 21.0 s" in check.says
+
+
+@pytest.mark.parametrize("phase", PHASE_NAMES)
+def test_phase_that_does_not_show_fails_the_run_by_its_name(phase: str) -> None:
+    checks = failed(with_interruption(boot=boot_of(**{phase: None})))
+    check = next(check for check in checks if check.name == "every phase of the boot shows")
+    assert check.says == f"the boot of i-leaving's replacement lacks {phase}"
+
+
+def test_replacement_that_tells_nothing_of_its_boot_fails_the_run() -> None:
+    assert "i-leaving's replacement told nothing of its boot" in [
+        check.says for check in failed(with_interruption(boot=None))
+    ]
+
+
+def test_recovery_that_its_parts_do_not_explain_fails_the_run() -> None:
+    (check,) = failed(with_interruption(recovery_parts={"launch": 1.0, "engine": 25.0}))
+    assert check.says == "i-leaving's recovery of 30.0 s has parts of 26.0 s"
+
+
 def test_recovery_of_an_emulated_engine_is_not_judged() -> None:
-    slow = replace(with_interruption(recovery_seconds=90.0), engine="emulated")
+    slow = replace(with_interruption(recovery_seconds=90.0, recovery_parts=None), engine="emulated")
     checks = check_all(slow)
-    assert [check.result for check in checks if "recovery" in check.name] == [CheckResult.NOT_JUDGED]
+    unjudged = [check.name for check in checks if check.result is CheckResult.NOT_JUDGED]
+    assert unjudged == [
+        "recovery within 1.25 x the engine's bare start",
+        "ready within 1.10 x the engine's bare start",
+    ]
     assert kept(checks)
 
 
@@ -238,6 +287,9 @@ def test_report_holds_every_promised_field(make_report: Callable[[Evidence], dic
         " capacity_gap_seconds engine_start_seconds"
     )
     assert set(promised.split()) <= set(interruption)
+    assert interruption["engine_start_seconds"] == 25.0
+    assert interruption["boot"]["ready_seconds"] == 27.0
+    assert [phase["name"] for phase in interruption["boot"]["phases"]] == list(PHASE_NAMES)
 
 
 def test_report_counts_retries_and_says_what_was_retried(

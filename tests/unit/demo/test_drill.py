@@ -19,6 +19,7 @@ from local_aws.demo.errors import FleetNotReadyError
 from local_aws.demo.incident_record import from_incident
 from local_aws.demo.interruptions import Interruption
 from local_aws.demo.node_facts import is_healthy, node_line
+from tests.unit.demo.boot_stories import boot_status
 
 NODE = NodeView(
     instance_id="i-old",
@@ -29,7 +30,7 @@ NODE = NodeView(
     target_states={"tg": "healthy"},
     noticed_at=None,
     deadline=None,
-    status={"state": "ready", "engine": {"start_seconds": 21.5}},
+    status={"state": "ready", "boot": boot_status()},
     pids=[1],
 )
 
@@ -109,6 +110,8 @@ def test_busiest_node_is_taken_and_its_whole_incident_comes_back(scene: Scene, d
     assert scene.interrupted == ["i-busy"]
     assert seen.missing_steps() == ()
     assert seen.engine_start_seconds == 21.5
+    assert seen.boot is not None
+    assert seen.boot.ready_seconds == 23.5
     assert seen.capacity_restored
     assert seen.capacity_gap_seconds == pytest.approx(0.04, abs=0.001)
 
@@ -176,7 +179,7 @@ def test_record_is_told_with_every_field_of_the_incident() -> None:
         replacement_in_service_at=at(9),
     )
     told = from_incident(incident)
-    assert set(told.missing_steps()) == {"capacity_gap_seconds", "engine_start_seconds"}
+    assert set(told.missing_steps()) == {"capacity_gap_seconds", "boot"}
     assert told.recovery_seconds == 9
     assert list(told.action_seconds().values()) == [1, 2, 7]
 
@@ -189,6 +192,7 @@ def test_record_is_told_with_every_field_of_the_incident() -> None:
         ({"status": None}, "booting"),
         ({"status": {"state": "starting"}}, "starting"),
         ({"status": {"state": "draining"}, "noticed_at": 1.0}, "draining"),
+        ({"status": {"state": "recovering"}}, "recovering"),
         ({"status": {"state": "ready"}, "target_states": {"tg": "draining"}, "noticed_at": 1.0}, "draining"),
         ({"status": None, "noticed_at": 1.0}, "empty"),
         ({"state": "terminated"}, "gone"),

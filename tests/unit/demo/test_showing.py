@@ -71,7 +71,7 @@ def test_closing_table_names_an_emulated_engine_and_what_is_missing() -> None:
     fields = (
         *("deregistered_at", "drain_requested_at", "replacement_requested_at", "drain_started_at"),
         *("drained_at", "replacement_in_service_at", "in_flight_at_notice", "cut_requests"),
-        *("replacement_instance_id", "engine_start_seconds", "capacity_gap_seconds"),
+        *("replacement_instance_id", "engine_start_seconds", "capacity_gap_seconds", "boot"),
     )
     interruption = dict.fromkeys(fields)
     none = {"p50": None, "p99": None}

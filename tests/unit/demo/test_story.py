@@ -11,6 +11,7 @@ from typing import Any
 from local_aws.demo.interruptions import Interruption
 from local_aws.demo.picture import draw, step_groups
 from local_aws.demo.story import NodeLife, NodeState, Span, Story, node_lives
+from tests.unit.demo.boot_stories import boot_of
 
 
 def at(seconds: float) -> datetime:
@@ -32,6 +33,7 @@ LEAVING = Interruption(
     drained_at=at(68),
     replacement_instance_id="b",
     replacement_in_service_at=at(80),
+    boot=boot_of(),
 )
 ENTRIES = [
     entry(0, "node_started"),
