@@ -1,15 +1,19 @@
-# `make demo` and `make test` are the two commands of a fresh machine; each installs what it needs, once.
+# `make demo` and `make test` are the two commands of a fresh machine; `make bench` and `make soak` measure. Each
+# installs what it needs, once.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 # real: vLLM's CPU build. emulated: a small engine with vLLM's routes, metrics and shutdown behaviour.
-ENGINE ?= real
+ENGINE ?= $(if $(filter soak,$(MAKECMDGOALS)),emulated,real)
 NODES ?= 2
 NOTICE_SECONDS ?= 120
 INTERRUPTIONS ?= 2
 CLIENTS ?= 4
 TESTS ?= tests
+# Of make bench: pairs of starts. Of make soak: boots and drains.
+RUNS ?= 3
+CYCLES ?= 50
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,7 +46,7 @@ setup-emulated: setup
 setup-real: setup $(ENGINE_VENV)/.installed-$(VLLM_VERSION)
 
 # Only for the targets that use it: without this, make would complain of a missing rule.
-ifneq ($(filter demo,$(MAKECMDGOALS)),)
+ifneq ($(filter demo bench soak,$(MAKECMDGOALS)),)
 ifeq ($(filter real emulated,$(ENGINE)),)
 $(error ENGINE is "$(ENGINE)"; allowed: real, emulated)
 endif
@@ -52,6 +56,14 @@ endif
 demo: setup-$(ENGINE) ## Interrupt nodes of a local fleet and show that clients notice nothing.
 	@$(BIN)/python -m local_aws.demo --engine $(ENGINE) --nodes $(NODES) --notice-seconds $(NOTICE_SECONDS) \
 		--interruptions $(INTERRUPTIONS) --clients $(CLIENTS)
+
+.PHONY: bench
+bench: setup-$(ENGINE) ## Measure a node's start, compile cache and transfers, and print the boot budget.
+	@$(BIN)/python -m bench.node --engine $(ENGINE) --runs $(RUNS)
+
+.PHONY: soak
+soak: setup-$(ENGINE) ## Boot and drain a node fifty times, and look for what it leaves behind.
+	@$(BIN)/python -m bench.node.cycles --engine $(ENGINE) --cycles $(CYCLES)
 
 .PHONY: test
 test: setup-real lint ## Everything: lint, types, unit, infrastructure, and the local AWS with real vLLM.
