@@ -199,3 +199,72 @@ def test_options_reach_the_group(public_fleet: Template) -> None:
     assert policy["InstancesDistribution"]["OnDemandBaseCapacity"] == 1
     assert [o["InstanceType"] for o in policy["LaunchTemplate"]["Overrides"]] == ["g6.xlarge", "g5.xlarge"]
     assert group["LifecycleHookSpecificationList"][0]["HeartbeatTimeout"] == 1020
+
+
+def test_the_disk_fills_at_a_stated_rate_where_the_image_is_baked(
+    public_fleet: Template, launch_template: Any
+) -> None:
+    baked = public_fleet.only("AWS::EC2::LaunchTemplate")["LaunchTemplateData"]
+    (disk,) = baked["BlockDeviceMappings"]
+    assert disk["Ebs"]["VolumeInitializationRate"] == 300
+    (plain,) = launch_template["BlockDeviceMappings"]
+    assert "VolumeInitializationRate" not in plain["Ebs"]
+
+
+def test_a_baked_fleet_boots_from_what_the_pipeline_named_last(public_fleet: Template) -> None:
+    image = public_fleet.only("AWS::EC2::LaunchTemplate")["LaunchTemplateData"]["ImageId"]
+    assert public_fleet.body["Parameters"][image["Ref"]] == {
+        "Type": "AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>",
+        "Default": "/imagebuilder/spot-failover/vllm/ami-id",
+    }
+
+
+def egress_of_nodes(fleet: Template) -> set[tuple[str, int, int, str]]:
+    (group,) = (
+        group
+        for group in fleet.resources("AWS::EC2::SecurityGroup").values()
+        if group["GroupDescription"].startswith("vLLM nodes")
+    )
+    return {
+        (rule["IpProtocol"], rule["FromPort"], rule["ToPort"], rule["CidrIp"])
+        for rule in group["SecurityGroupEgress"]
+    }
+
+
+def test_nodes_speak_https_to_the_outside_and_nothing_else(fleet: Template) -> None:
+    assert egress_of_nodes(fleet) == {("tcp", 443, 443, "0.0.0.0/0")}
+
+
+def test_nodes_in_an_existing_vpc_also_reach_its_resolvers(fleet_in_existing_vpc: Template) -> None:
+    assert egress_of_nodes(fleet_in_existing_vpc) == {
+        ("tcp", 443, 443, "0.0.0.0/0"),
+        ("tcp", 53, 53, "0.0.0.0/0"),
+        ("udp", 53, 53, "0.0.0.0/0"),
+    }
+
+
+def test_compile_caches_are_private_encrypted_and_forgotten_in_time(fleet: Template) -> None:
+    bucket = fleet.only("AWS::S3::Bucket")
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    (lifecycle,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert (lifecycle["Status"], lifecycle["ExpirationInDays"]) == ("Enabled", 90)
+    assert lifecycle["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    (deny,) = fleet.only("AWS::S3::BucketPolicy")["PolicyDocument"]["Statement"]
+    assert (deny["Effect"], deny["Principal"]) == ("Deny", {"AWS": "*"})
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_a_destroyed_fleet_leaves_a_bucket_that_empties_itself_and_no_log(fleet: Template) -> None:
+    by_type = {r["Type"]: r for r in fleet.body["Resources"].values()}
+    assert by_type["AWS::S3::Bucket"]["DeletionPolicy"] == "Retain"
+    (logs,) = (
+        r
+        for r in fleet.body["Resources"].values()
+        if r["Type"] == "AWS::Logs::LogGroup" and "LogGroupName" in r["Properties"]
+    )
+    assert logs["Properties"]["LogGroupName"] == "/spot-failover/nodes/default"
+    assert logs["Properties"]["RetentionInDays"] == 30
+    assert logs["DeletionPolicy"] == "Delete"

@@ -107,19 +107,3 @@ def test_an_action_reaches_its_own_kind_of_resource_in_this_account_and_region(
 ) -> None:
     bound = [statement for statement in statements_of(control_plane, name) if action in statement.actions]
     assert {resource for statement in bound for resource in statement.resources} == resources
-
-
-def test_a_node_may_complete_its_own_groups_hook_and_fetch_any_versions_agent(fleet: Template) -> None:
-    (role,) = fleet.resources("AWS::IAM::Role").keys() & {
-        profile["Roles"][0]["Ref"] for profile in fleet.resources("AWS::IAM::InstanceProfile").values()
-    }
-    by_action = {action: s for s in fleet.statements(role) for action in s.actions}
-    assert set(by_action) == {"autoscaling:CompleteLifecycleAction", "s3:GetObject"}
-    assert by_action["autoscaling:CompleteLifecycleAction"].resources == (
-        "arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/spot-failover-default",
-    )
-    assert by_action["s3:GetObject"].resources == (
-        "arn:aws:s3:::cdk-hnb659fds-assets-123456789012-us-east-1/*.zip",
-    )
-    managed = [fleet.text(arn) for arn in fleet.body["Resources"][role]["Properties"]["ManagedPolicyArns"]]
-    assert managed == ["arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"]
