@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any
 
-from aws_cdk import CfnDeletionPolicy, CfnOutput, CfnResource, IgnoreMode, Stack
+from aws_cdk import CfnOutput, IgnoreMode, Stack
 from aws_cdk import aws_imagebuilder as imagebuilder
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
@@ -22,8 +21,6 @@ from infra.config import ImageConfig
 from infra.fleet import vllm_image
 from infra.image_roles import builder_profile, clean_up_role
 from infra.names import baked_image_parameter
-
-R = TypeVar("R", bound=CfnResource)
 
 BOOTSTRAP = AGENT_DIRECTORY.parent
 COMPONENT = BOOTSTRAP / "image" / "component.yaml"
@@ -57,7 +54,7 @@ class ImagePipeline(Construct):
 
     def _component(self) -> imagebuilder.CfnComponent:
         document = COMPONENT.read_text(encoding="utf-8")
-        component = imagebuilder.CfnComponent(
+        return imagebuilder.CfnComponent(
             self,
             "Component",
             name=self._name,
@@ -65,9 +62,15 @@ class ImagePipeline(Construct):
             version=version_of(document),
             data=document,
         )
-        return _kept(component)
 
     def _recipe(self, component: imagebuilder.CfnComponent) -> imagebuilder.CfnImageRecipe:
+        content = self._recipe_content(component)
+        written = json.dumps([Stack.of(self).resolve(content), component.version], sort_keys=True)
+        return imagebuilder.CfnImageRecipe(
+            self, "Recipe", name=self._name, version=version_of(written), **content
+        )
+
+    def _recipe_content(self, component: imagebuilder.CfnComponent) -> dict[str, Any]:
         parameters = {
             "Region": Stack.of(self).region,
             "Scripts": self._scripts.s3_object_url,
@@ -76,46 +79,25 @@ class ImagePipeline(Construct):
             "Container": vllm_image(),
             "WeightsUri": self._config.weights_uri or "none",
         }
-        recipe = imagebuilder.CfnImageRecipe(
-            self,
-            "Recipe",
-            name=self._name,
-            version=version_of(self._recipe_content(component)),
+        # Plain data, so that it can be hashed as it is written; the CDK takes its own names in it.
+        disk = {
+            "volumeSize": self._config.volume_gib,
+            "volumeType": "gp3",
+            "throughput": _BUILDER_THROUGHPUT_MIBPS,
+            "encrypted": True,
+            "deleteOnTermination": True,
+        }
+        return {
             # Read at each build: a rebuild takes in what the base image's maker has fixed.
-            parent_image=f"ssm:{self._config.base_ami_parameter}",
-            components=[
-                imagebuilder.CfnImageRecipe.ComponentConfigurationProperty(
-                    component_arn=component.attr_arn, parameters=_parameters(parameters)
-                )
+            "parent_image": f"ssm:{self._config.base_ami_parameter}",
+            "components": [
+                {
+                    "componentArn": component.attr_arn,
+                    "parameters": [{"name": name, "value": [value]} for name, value in parameters.items()],
+                }
             ],
-            block_device_mappings=[
-                imagebuilder.CfnImageRecipe.InstanceBlockDeviceMappingProperty(
-                    device_name="/dev/xvda",
-                    ebs=imagebuilder.CfnImageRecipe.EbsInstanceBlockDeviceSpecificationProperty(
-                        volume_size=self._config.volume_gib,
-                        volume_type="gp3",
-                        throughput=_BUILDER_THROUGHPUT_MIBPS,
-                        encrypted=True,
-                        delete_on_termination=True,
-                    ),
-                )
-            ],
-        )
-        return _kept(recipe)
-
-    def _recipe_content(self, component: imagebuilder.CfnComponent) -> str:
-        # Values that are tokens until deployment are named by the hashes behind them.
-        return json.dumps(
-            [
-                component.version,
-                self._agent.asset_hash,
-                self._scripts.asset_hash,
-                vllm_image(),
-                self._config.weights_uri,
-                self._config.base_ami_parameter,
-                self._config.volume_gib,
-            ]
-        )
+            "block_device_mappings": [{"deviceName": "/dev/xvda", "ebs": disk}],
+        }
 
     def _infrastructure(self) -> imagebuilder.CfnInfrastructureConfiguration:
         vpc = self._config.vpc
@@ -221,18 +203,3 @@ def version_of(content: str) -> str:
     """
     digest = hashlib.sha256(content.encode()).digest()
     return f"1.{int.from_bytes(digest[:3], 'big')}.{int.from_bytes(digest[3:6], 'big')}"
-
-
-def _parameters(
-    values: Mapping[str, str],
-) -> list[imagebuilder.CfnImageRecipe.ComponentParameterProperty]:
-    return [
-        imagebuilder.CfnImageRecipe.ComponentParameterProperty(name=name, value=[value])
-        for name, value in values.items()
-    ]
-
-
-def _kept(resource: R) -> R:
-    """Leave a replaced version be: images name the recipe that made them, and versions cost nothing."""
-    resource.cfn_options.update_replace_policy = CfnDeletionPolicy.RETAIN
-    return resource

@@ -114,6 +114,7 @@ agent_starts() {
   for ((second = 0; second < START_SECONDS; second++)); do
     said=$(health)
     case $said in *starting*503) break ;; esac
+    kill -0 "$AGENT" 2> /dev/null || break
     sleep 1
   done
   case $said in

@@ -1,0 +1,253 @@
+"""The machine image's component: its document by AWSTOE's rules, and its steps played in a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gpu_node_bootstrap.user_data import AGENT_DIRECTORY
+
+BOOTSTRAP = AGENT_DIRECTORY.parent
+DOCUMENT = BOOTSTRAP / "image" / "component.yaml"
+SCRIPTS = ("image/bake.sh", "image/check.sh", "image/clean.sh", "user_data.sh")
+CONTAINER = "vllm/vllm-openai:v0.32.0"
+# What a component may hold (Image Builder user guide, "Document schema and definitions").
+STEP_KEYS = {"name", "action", "timeoutSeconds", "onFailure", "maxAttempts", "inputs"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+    return loaded
+
+
+def steps(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for phase in document["phases"]:
+        for step in phase["steps"]:
+            yield phase["name"], step
+
+
+def test_the_document_has_the_schemas_fields_and_fits_image_builders_limit(document: dict[str, Any]) -> None:
+    assert set(document) == {"name", "description", "schemaVersion", "parameters", "phases"}
+    assert document["schemaVersion"] == 1.0
+    assert [phase["name"] for phase in document["phases"]] == ["build", "validate", "test"]
+    assert len(DOCUMENT.read_text(encoding="utf-8")) <= 16_000
+
+
+def test_every_step_is_bounded_and_ends_the_build_where_it_fails(document: dict[str, Any]) -> None:
+    for phase in document["phases"]:
+        names = [step["name"] for step in phase["steps"]]
+        assert len(set(names)) == len(names)
+    for _, step in steps(document):
+        assert set(step) == STEP_KEYS
+        assert step["action"] == "ExecuteBash"
+        assert step["onFailure"] == "Abort"
+        assert 0 < step["timeoutSeconds"] <= 7200
+        for command in step["inputs"]["commands"]:
+            assert command.startswith("set -euo pipefail\n")
+
+
+def test_the_document_uses_every_parameter_that_it_declares_and_no_other(document: dict[str, Any]) -> None:
+    declared = {name for parameter in document["parameters"] for name in parameter}
+    for parameter in document["parameters"]:
+        for given in parameter.values():
+            assert given["type"] == "string"
+            assert given["description"]
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert set(re.findall(r"\{\{ *(\w+) *\}\}", text)) == declared
+
+
+class Machine:
+    """A machine under a folder, with commands that answer as Docker, AWS and systemd would."""
+
+    def __init__(self, folder: Path, document: dict[str, Any]) -> None:
+        self.root = folder / "root"
+        self.scripts = folder / "scripts"
+        self.bin = folder / "bin"
+        self.calls = folder / "calls"
+        self.health_port = free_port()
+        self._document = document
+        for path in (self.root / "root", self.root / "home" / "ec2-user", self.bin):
+            path.mkdir(parents=True)
+        archive(folder / "scripts.zip", BOOTSTRAP, SCRIPTS)
+        agent = (path.relative_to(AGENT_DIRECTORY) for path in AGENT_DIRECTORY.rglob("*") if path.is_file())
+        archive(
+            folder / "agent.zip", AGENT_DIRECTORY, [str(p) for p in agent if "__pycache__" not in p.parts]
+        )
+        self.parameters = {
+            "Region": "eu-west-1",
+            "Scripts": "s3://assets/scripts.zip",
+            "AgentBucket": "assets",
+            "AgentKey": "agent.zip",
+            "Container": CONTAINER,
+            "WeightsUri": "none",
+        }
+        self.command("aws", f'cp "{folder}/$(basename "${{@: -2:1}}")" "${{@: -1}}"')
+        self.docker(pulled=True, version="0.32.0")
+        self.command("systemctl", "exit 0")
+        self.command("sleep", f'[ "$1" -le 1 ] && exec {shutil.which("sleep")} 0.1; exit 0')
+
+    def docker(self, *, pulled: bool, version: str) -> None:
+        """Let the container be there or not, and hold a version of vLLM."""
+        inspected = "echo sha256:1234" if pulled else "exit 1"
+        self.command("docker", f'case "$1" in image) {inspected} ;; run) echo {version} ;; esac')
+
+    def command(self, name: str, shell: str) -> None:
+        program = self.bin / name
+        program.write_text(f'#!/bin/bash\necho "{name} $*" >> {self.calls}\n{shell}\n')
+        program.chmod(0o755)
+
+    def play(self, phase: str) -> subprocess.CompletedProcess[str]:
+        """Run the steps of a phase as AWSTOE would; the first that fails ends it."""
+        done = None
+        for name, step in steps(self._document):
+            if name != phase:
+                continue
+            done = self._run("\n".join(step["inputs"]["commands"]))
+            if done.returncode != 0:
+                break
+        assert done is not None
+        return done
+
+    def _run(self, text: str) -> subprocess.CompletedProcess[str]:
+        for name, value in self.parameters.items():
+            text = text.replace(f"{{{{ {name} }}}}", value)
+        environment = {
+            "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SPOT_FAILOVER_ROOT": str(self.root),
+            "SPOT_FAILOVER_IMDS_ENDPOINT": "http://127.0.0.1:9",
+            "HEALTH_PORT": str(self.health_port),
+            "TMPDIR": str(self.root.parent),
+        }
+        return subprocess.run(
+            ["bash", "-c", text.replace("/opt/spot-failover-image", str(self.scripts))],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+def archive(target: Path, folder: Path, names: Any) -> None:
+    with zipfile.ZipFile(target, "w") as zipped:
+        for name in names:
+            zipped.write(folder / name, name)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def machine(tmp_path: Path, document: dict[str, Any]) -> Machine:
+    return Machine(tmp_path, document)
+
+
+@pytest.fixture
+def baked(machine: Machine) -> Machine:
+    done = machine.play("build")
+    assert done.returncode == 0, done.stderr
+    return machine
+
+
+def test_a_build_leaves_the_container_and_the_agent_under_the_key_that_user_data_compares(
+    baked: Machine,
+) -> None:
+    home = baked.root / "opt/spot-failover"
+    assert (home / "agent.key").read_text() == "agent.zip\n"
+    assert (home / "node_agent/cli.py").is_file()
+    assert not (home / "agent.zip").exists()
+    assert f"docker pull --quiet {CONTAINER}" in baked.calls.read_text()
+
+
+def test_a_registry_that_fails_once_costs_a_retry_and_not_the_build(machine: Machine, tmp_path: Path) -> None:
+    machine.command(
+        "docker", f'[ "$1" != pull ] || [ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; exit 1; }}'
+    )
+    done = machine.play("build")
+    assert done.returncode == 0
+    assert "(try 1 of 5)" in done.stderr
+
+
+def test_a_registry_that_stays_away_fails_the_build(machine: Machine) -> None:
+    machine.command("docker", '[ "$1" != pull ]')
+    assert machine.play("build").returncode != 0
+
+
+def test_what_was_built_passes_on_the_builder_and_on_a_fresh_instance(baked: Machine) -> None:
+    for phase in ("validate", "test"):
+        done = baked.play(phase)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("spot-failover: ok: ") == 6
+
+
+@pytest.mark.parametrize(
+    ("pulled", "version", "said"),
+    [(False, "0.32.0", f"no container image {CONTAINER}"), (True, "0.31.0", "its tag says 0.32.0")],
+)
+def test_a_container_that_is_missing_or_another_fails_the_image(
+    baked: Machine, pulled: bool, version: str, said: str
+) -> None:
+    baked.docker(pulled=pulled, version=version)
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("left", ["root/.aws/credentials", "home/ec2-user/.docker/config.json"])
+def test_credentials_that_are_left_fail_the_image(baked: Machine, left: str) -> None:
+    (baked.root / left).parent.mkdir(parents=True)
+    (baked.root / left).write_text("secret")
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert "credentials are left" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_an_agent_of_another_version_fails_the_image(baked: Machine) -> None:
+    (baked.root / "opt/spot-failover/agent.key").write_text("another.zip\n")
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert "does not hold the agent agent.zip" in done.stderr
+
+
+def test_an_agent_that_does_not_start_fails_the_image_with_its_last_words(baked: Machine) -> None:
+    (baked.root / "opt/spot-failover/node_agent/agent.py").write_text(
+        "raise RuntimeError('broken on purpose')\n"
+    )
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert "broken on purpose" in done.stderr
+
+
+def test_a_unit_that_systemd_does_not_accept_fails_the_image(baked: Machine) -> None:
+    unit = baked.root / "opt/spot-failover/node_agent/system/spot-failover-agent.service"
+    unit.write_text(unit.read_text().replace("ExecStart=", "ExecStart=relative/"))
+    if shutil.which("systemd-analyze") is None:
+        baked.command("systemd-analyze", "exit 1")
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert "systemd does not accept" in done.stderr
+
+
+def test_a_validated_machine_holds_no_scripts_settings_or_credentials(baked: Machine) -> None:
+    (baked.root / "root/.docker").mkdir()
+    (baked.root / "opt/spot-failover-image").mkdir()
+    assert baked.play("validate").returncode == 0
+    for gone in ("root/.docker", "etc/spot-failover", "opt/spot-failover-image"):
+        assert not (baked.root / gone).exists()
+    assert (baked.root / "opt/spot-failover/agent.key").exists()
