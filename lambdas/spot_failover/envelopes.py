@@ -60,6 +60,14 @@ def time(fields: Mapping[str, Any], name: str) -> datetime:
         raise MalformedMessageError(f"{name} is {_shown(fields[name])}, not a UTC time") from error
 
 
+def modern_time(fields: Mapping[str, Any], name: str) -> datetime:
+    """Return a field that must be a UTC time of our years: a window around it stays in the calendar."""
+    value = time(fields, name)
+    if not 2020 <= value.year < 2100:
+        raise MalformedMessageError(f"{name} is {_shown(fields[name])}, not a time of ours")
+    return value
+
+
 def instance_id(fields: Mapping[str, Any], name: str) -> str:
     """Return a field that must be an EC2 instance id."""
     value = text(fields, name)

@@ -11,6 +11,9 @@ from typing import Any
 from spot_failover.outcomes import SUCCESSES, Outcome, Step
 from spot_failover.timestamps import parse_utc
 
+# The parts of a boot's path, in the order in which they come to pass; the node agent names them.
+BOOT_PARTS = ("kernel", "user_data", "fetch", "engine", "warm_up", "in_service")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -43,6 +46,8 @@ class Incident:
     replacement_requested_at: datetime | None = None
     replacement_instance_id: str | None = None
     replacement_launched_at: datetime | None = None
+    replacement_booted_at: datetime | None = None  # when its machine started
+    boot_phases: Mapping[str, float] | None = None  # seconds of its boot by what it waited for, in order
     replacement_in_service_at: datetime | None = None
     outcomes: Mapping[Step, Outcome] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
@@ -55,6 +60,19 @@ class Incident:
         return (self.replacement_in_service_at - self.noticed_at).total_seconds()
 
     @property
+    def recovery_parts(self) -> Mapping[str, float] | None:
+        """Seconds of the recovery by what it waited for, in order; together they are the whole.
+
+        `launch`: from the notice until the group launched; `machine`: until the machine started; then the
+        boot's own parts, the last of which ends with the node in service. None until the boot is known.
+        """
+        launched_at, booted_at = self.replacement_launched_at, self.replacement_booted_at
+        if launched_at is None or booted_at is None or self.boot_phases is None:
+            return None
+        launch = (launched_at - self.noticed_at).total_seconds()
+        return {"launch": launch, "machine": (booted_at - launched_at).total_seconds(), **self.boot_phases}
+
+    @property
     def awaits_replacement(self) -> bool:
         """Whether a replacement was asked for and none is known."""
         return self.replacement_requested_at is not None and self.replacement_instance_id is None
@@ -63,14 +81,16 @@ class Incident:
 def fold(entries: Iterable[Entry]) -> Incident:
     """Return the incident that these entries of one departing node tell, in whatever order they come.
 
-    For each step the first success counts, or else the last failure. Raises ValueError without entries.
+    For each step the first success counts, or else the last failure; a drain has rules of its own. Raises
+    ValueError without entries.
     """
     ordered = tuple(sorted(entries, key=lambda entry: (entry.at, entry.step)))
     if not ordered:
         raise ValueError("an incident has at least one entry")
-    telling = {step: _telling([entry for entry in ordered if entry.step is step]) for step in Step}
+    telling = {step: _telling(step, [entry for entry in ordered if entry.step is step]) for step in Step}
     drain = telling[Step.DRAIN]
     replacement = _success(telling[Step.REPLACEMENT])
+    boot = _boot_of(replacement, ordered)
     return Incident(
         incident=ordered[0].incident,
         fleet=ordered[0].fleet,
@@ -85,6 +105,8 @@ def fold(entries: Iterable[Entry]) -> Incident:
         replacement_requested_at=_success_at(telling[Step.REPLACEMENT_REQUEST]),
         replacement_instance_id=replacement.detail["instance_id"] if replacement else None,
         replacement_launched_at=_time(replacement, "launched_at"),
+        replacement_booted_at=_time(boot, "booted_at"),
+        boot_phases=_in_order(boot.detail["path"]) if boot else None,
         replacement_in_service_at=replacement.at if replacement else None,
         outcomes={step: entry.outcome for step, entry in telling.items() if entry},
         entries=ordered,
@@ -98,11 +120,32 @@ def fold_all(entries: Iterable[Entry]) -> list[Incident]:
     return sorted(incidents, key=lambda incident: (incident.noticed_at, incident.incident))
 
 
-def _telling(entries: Sequence[Entry]) -> Entry | None:
+def _telling(step: Step, entries: Sequence[Entry]) -> Entry | None:
+    if step is Step.DRAIN:
+        return _telling_drain(entries)
     successes = [entry for entry in entries if entry.outcome in SUCCESSES]
     if successes:
         return successes[0]
     return entries[-1] if entries else None
+
+
+def _telling_drain(entries: Sequence[Entry]) -> Entry | None:
+    """Return the drain's report: Run Command's first, which vouches for its sender; an event does not."""
+    reports = [entry for entry in entries if entry.outcome is not Outcome.UNREPORTED]
+    by_command = [entry for entry in reports if "command_id" in entry.detail]
+    return next(iter(by_command or reports or reversed(entries)), None)
+
+
+def _boot_of(replacement: Entry | None, entries: Sequence[Entry]) -> Entry | None:
+    instance_id = replacement.detail["instance_id"] if replacement else None
+    booted = (one for one in entries if one.step is Step.BOOT and one.outcome is Outcome.BOOTED)
+    return next((one for one in booted if one.detail["instance_id"] == instance_id), None)
+
+
+def _in_order(path: Mapping[str, float]) -> dict[str, float]:
+    # A map of DynamoDB's has no order. A newer agent may know further parts.
+    known = [name for name in BOOT_PARTS if name in path]
+    return {name: float(path[name]) for name in [*known, *sorted(set(path) - set(known))]}
 
 
 def _success(entry: Entry | None) -> Entry | None:

@@ -15,6 +15,7 @@ class Step(StrEnum):
     DRAIN = "drain"
     REPLACEMENT = "replacement"
     LAUNCH_FAILED = "launch_failed"
+    BOOT = "boot"
 
 
 class Outcome(StrEnum):
@@ -30,6 +31,7 @@ class Outcome(StrEnum):
     LEFT_TO_GROUP = "left_to_group"  # the group is launching or ending this node already
     DRAINED = "drained"
     IN_SERVICE = "in_service"
+    BOOTED = "booted"  # the replacement told how its boot went, phase by phase
 
     # the step is over, and not as wished
     CUT = "cut"  # the deadline came before the last request's end
@@ -37,6 +39,7 @@ class Outcome(StrEnum):
     NO_GROUP = "no_group"  # no Auto Scaling group carries the fleet's tag
     NO_TARGET_GROUP = "no_target_group"
     LAUNCH_FAILED = "launch_failed"
+    BOOT_FAILED = "boot_failed"  # a node was launched and will never be ready
     MISSED = "missed"  # the deadline passed first
     FAILED = "failed"  # AWS refused, and will again
 
@@ -50,6 +53,7 @@ class Outcome(StrEnum):
     NOT_A_REPLACEMENT = "not_a_replacement"  # a launch no incident waits for, e.g. a scale-out
     ALREADY_ASSIGNED = "already_assigned"  # a launch that is some incident's replacement already
     NOT_FINAL = "not_final"  # a command that has not ended
+    ALREADY_REPORTED = "already_reported"  # the same drain or boot, told a second time or by a second way
 
 
 class Disposition(StrEnum):
@@ -71,6 +75,7 @@ SUCCESSES = frozenset(
         Outcome.LEFT_TO_GROUP,
         Outcome.DRAINED,
         Outcome.IN_SERVICE,
+        Outcome.BOOTED,
     }
 )
 
@@ -81,6 +86,7 @@ OUTSIDE_INCIDENTS = frozenset(
         Outcome.NOT_A_REPLACEMENT,
         Outcome.ALREADY_ASSIGNED,
         Outcome.NOT_FINAL,
+        Outcome.ALREADY_REPORTED,
     }
 )
 
@@ -102,17 +108,20 @@ def disposition(outcome: Outcome) -> Disposition:
             | Outcome.LEFT_TO_GROUP
             | Outcome.DRAINED
             | Outcome.IN_SERVICE
+            | Outcome.BOOTED
             | Outcome.CUT
             | Outcome.UNREPORTED
             | Outcome.NO_GROUP
             | Outcome.NO_TARGET_GROUP
             | Outcome.LAUNCH_FAILED
+            | Outcome.BOOT_FAILED
             | Outcome.MISSED
             | Outcome.FOREIGN
             | Outcome.NO_INCIDENT
             | Outcome.NOT_A_REPLACEMENT
             | Outcome.ALREADY_ASSIGNED
             | Outcome.NOT_FINAL
+            | Outcome.ALREADY_REPORTED
         ):
             return Disposition.DONE
         case _:

@@ -19,6 +19,7 @@ from spot_failover.outcomes import SUCCESSES, Disposition, Outcome, Step, dispos
 logger = Logger()
 
 NO_FLEET = "none"
+_ERRORS = frozenset({Outcome.FAILED, Outcome.MISSED, Outcome.LAUNCH_FAILED, Outcome.BOOT_FAILED})
 
 
 class Telemetry:
@@ -49,7 +50,7 @@ class Telemetry:
             "detail": dict(detail),
         }
         message = f"{step}: {outcome}"
-        if outcome in {Outcome.FAILED, Outcome.MISSED, Outcome.LAUNCH_FAILED}:
+        if outcome in _ERRORS:
             logger.error(message, extra=extra)
         elif disposition(outcome) is Disposition.RETRY:
             logger.warning(message, extra=extra)
@@ -59,6 +60,18 @@ class Telemetry:
         if seconds is not None and outcome in SUCCESSES:
             # The notice's time is in whole seconds of another clock: "before the notice" means "at once".
             self.measure(f"{step}.seconds", MetricUnit.Seconds, max(0.0, seconds), fleet=fleet)
+
+    def engine_failed(self, *, instance_id: str, fleet: str, reason: str, restarts: int, final: bool) -> None:
+        """Tell that a node's engine failed: no step of an incident, but the fleet's health."""
+        extra = {
+            "instance_id": instance_id,
+            "fleet": fleet,
+            "reason": reason,
+            "restarts": restarts,
+            "final": final,
+        }
+        logger.error("engine: failed", extra=extra)
+        self.count("engine.failed", fleet=fleet)
 
     def malformed(self, *, message_id: str, reason: str) -> None:
         """Tell that a message is not what its queue is for."""

@@ -1,4 +1,4 @@
-"""What a node says about its drain: one line of JSON, the last of the command's output."""
+"""What a node says about its drain: the last line of the command's output, or an event's `outcome`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,21 @@ class DrainReport:
 
 
 def parse_drain_report(output: str) -> DrainReport | None:
-    """Return the report in a command's output, or None where there is no whole one.
-
-    A node may be older or newer than this function, so fields it leaves out or adds are not held against it;
-    the outcome and the times are.
-    """
+    """Return the report in a command's output, or None where there is no whole one."""
     lines = [line for line in output.splitlines() if line.strip()]
     try:
         report = json.loads(lines[-1]) if lines else None
     except (ValueError, RecursionError):
         return None
+    return read_drain_report(report)
+
+
+def read_drain_report(report: object) -> DrainReport | None:
+    """Return a report, checked, or None where it is no whole one.
+
+    A node may be older or newer than this function, so fields it leaves out or adds are not held against it;
+    the outcome and the times are.
+    """
     if not isinstance(report, dict):
         return None
     outcome = report.get("outcome")

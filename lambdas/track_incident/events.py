@@ -13,6 +13,9 @@ from spot_failover import envelopes
 from spot_failover.envelopes import Event
 from spot_failover.errors import MalformedMessageError
 
+from track_incident import node_events
+from track_incident.node_events import NodeBootFailed, NodeDrained, NodeEngineFailed, NodeReady
+
 LAUNCH_SUCCESSFUL = ("aws.autoscaling", "EC2 Instance Launch Successful")
 LAUNCH_UNSUCCESSFUL = ("aws.autoscaling", "EC2 Instance Launch Unsuccessful")
 COMMAND_STATUS = ("aws.ssm", "EC2 Command Invocation Status-change Notification")
@@ -66,7 +69,10 @@ class CommandChanged:
     changed_at: datetime
 
 
-TrackedEvent = LaunchSucceeded | LaunchFailed | CommandChanged
+LaunchEvent = LaunchSucceeded | LaunchFailed
+# All that can belong to an incident; an engine's failure belongs to none.
+IncidentEvent = LaunchEvent | CommandChanged | NodeReady | NodeBootFailed | NodeDrained
+TrackedEvent = IncidentEvent | NodeEngineFailed
 
 
 def parse_tracked_event(body: str) -> TrackedEvent:
@@ -94,7 +100,9 @@ def parse_tracked_event(body: str) -> TrackedEvent:
             status=_status(event),
             changed_at=event.time,
         )
-    raise MalformedMessageError("neither a launch of Auto Scaling nor a command's status change")
+    if event.source == node_events.SOURCE:
+        return node_events.parse_node_event(event)
+    raise MalformedMessageError("no launch of Auto Scaling, no command's status change, no node's report")
 
 
 def _time(event: Event, name: str) -> datetime:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes import SQSEvent
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from spot_failover.departures import ActionResult, failure, settlement
 from spot_failover.errors import AwsCallError, MalformedMessageError
 from spot_failover.fleets import FleetDirectory
 from spot_failover.incident_table import IncidentTable
 from spot_failover.messages import MessageSettler, Settlement
-from spot_failover.outcomes import Disposition, Outcome
+from spot_failover.outcomes import Disposition, Outcome, Step
 from spot_failover.settings import TrackSettings
 from spot_failover.telemetry import Telemetry
+from spot_failover.timestamps import utc_now
 
 from track_incident.events import (
     CommandChanged,
-    LaunchFailed,
-    LaunchSucceeded,
+    IncidentEvent,
     TrackedEvent,
     parse_tracked_event,
 )
-from track_incident.tracking import Finding, Tracker, step_of
+from track_incident.findings import Finding, step_of
+from track_incident.known_fleets import KnownFleets, find_fleets
+from track_incident.node_events import NodeEngineFailed, NodeEvent
+from track_incident.node_tracking import NodeTracker
+from track_incident.tracking import Tracker
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -55,6 +60,7 @@ class TrackFunction:
             fleet_index=settings.incidents_fleet_index,
         )
         self._tracker = Tracker(self._table, ssm)
+        self._nodes = NodeTracker(self._table)
         self._settler = MessageSettler(
             sqs, queue_url=settings.queue_url, dead_letter_queue_url=settings.dead_letter_queue_url
         )
@@ -62,51 +68,43 @@ class TrackFunction:
     def handle(self, event: Mapping[str, Any], context: Any) -> PartialItemFailureResponse:
         """Handle one batch of queue messages and return which of them are to come back."""
         telemetry = Telemetry(namespace=self._settings.metrics_namespace)
-        events: dict[str, TrackedEvent] = {}
-        counts: dict[str, int] = {}
-        settlements: dict[str, Settlement] = {}
-        for message in SQSEvent(dict(event)).records:
-            counts[message.message_id] = int(message.attributes.approximate_receive_count)
-            try:
-                events[message.message_id] = parse_tracked_event(message.body)
-            except MalformedMessageError as error:
-                telemetry.malformed(message_id=message.message_id, reason=str(error))
-                settlements[message.message_id] = Settlement(Disposition.DEAD_LETTER, f"malformed: {error}")
-        findings = self._write(self._findings(events, counts))
-        for message_id, finding in findings.items():
+        records = list(SQSEvent(dict(event)).records)
+        events, settlements = _parse(records, telemetry)
+        counts = {one.message_id: int(one.attributes.approximate_receive_count) for one in records}
+        fleets = self._known_fleets(events.values())
+        findings = {}
+        for key, one in events.items():
+            if isinstance(one, NodeEngineFailed):
+                settlements[key] = _tell_engine(one, fleets, telemetry)
+            else:
+                findings[key] = self._finding(one, fleets, counts[key])
+        for key, finding in self._write(once(findings)).items():
             _tell(finding, telemetry)
-            settlements[message_id] = settlement(finding.result)
+            settlements[key] = settlement(finding.result)
         response = self._settler.settle(event, context, settlements)
         telemetry.flush()
         return response
 
-    def _findings(self, events: Mapping[str, TrackedEvent], counts: Mapping[str, int]) -> dict[str, Finding]:
-        groups = {event.group_name for event in events.values() if not isinstance(event, CommandChanged)}
-        fleets: dict[str, str] | AwsCallError
+    def _known_fleets(self, events: Collection[TrackedEvent]) -> KnownFleets | AwsCallError:
         try:
-            fleets = self._directory.fleets_of_groups(groups)
+            return find_fleets(self._directory, events, now=utc_now())
         except AwsCallError as error:
-            fleets = error
-        return {key: self._finding(event, fleets, counts[key]) for key, event in events.items()}
+            return error
 
     def _finding(
-        self, event: TrackedEvent, fleets: Mapping[str, str] | AwsCallError, receive_count: int
+        self, event: IncidentEvent, fleets: KnownFleets | AwsCallError, receive_count: int
     ) -> Finding:
         try:
-            match event:
-                case CommandChanged():
-                    return self._tracker.command(event, receive_count=receive_count)
-                case LaunchSucceeded() | LaunchFailed():
-                    if isinstance(fleets, AwsCallError):
-                        return Finding(step_of(event), failure(fleets))
-                    fleet = fleets.get(event.group_name)
-                    if fleet is None:
-                        return Finding(step_of(event), ActionResult(Outcome.FOREIGN))
-                    if isinstance(event, LaunchSucceeded):
-                        return self._tracker.launch(event, fleet)
-                    return self._tracker.failed_launch(event, fleet)
-                case _:
-                    assert_never(event)
+            if isinstance(event, CommandChanged):
+                return self._tracker.command(event, receive_count=receive_count)
+            if isinstance(fleets, AwsCallError):
+                return Finding(step_of(event), failure(fleets))
+            fleet = fleets.of(event)
+            if fleet is None:
+                return Finding(step_of(event), ActionResult(Outcome.FOREIGN))
+            if isinstance(event, NodeEvent):
+                return self._nodes.report(event, receive_count=receive_count)
+            return self._tracker.launch_ended(event, fleet)
         except AwsCallError as error:
             return Finding(step_of(event), failure(error))
 
@@ -119,6 +117,56 @@ class TrackFunction:
             failed = {key: replace(one, result=failure(error)) for key, one in pending.items()}
             return findings | failed
         return findings
+
+
+def _parse(
+    records: Iterable[SQSRecord], telemetry: Telemetry
+) -> tuple[dict[str, TrackedEvent], dict[str, Settlement]]:
+    """Return the events by message, and what becomes of the messages that are none."""
+    events: dict[str, TrackedEvent] = {}
+    settlements: dict[str, Settlement] = {}
+    for message in records:
+        try:
+            events[message.message_id] = parse_tracked_event(message.body)
+        except MalformedMessageError as error:
+            telemetry.malformed(message_id=message.message_id, reason=str(error))
+            settlements[message.message_id] = Settlement(Disposition.DEAD_LETTER, f"malformed: {error}")
+    return events, settlements
+
+
+def once(findings: Mapping[str, Finding]) -> dict[str, Finding]:
+    """Return the findings with each drain and boot counted once, though a batch tells it twice."""
+    seen: set[object] = set()
+    told = {}
+    for key, finding in findings.items():
+        entry, told[key] = finding.entry, finding
+        if entry is None or entry.step not in (Step.DRAIN, Step.BOOT):
+            continue
+        unreported = entry.outcome is Outcome.UNREPORTED
+        what = (entry.incident, entry.step, entry.detail.get("instance_id"), unreported)
+        if what in seen:
+            told[key] = replace(finding, result=ActionResult(Outcome.ALREADY_REPORTED))
+        seen.add(what)
+    return told
+
+
+def _tell_engine(
+    event: NodeEngineFailed, fleets: KnownFleets | AwsCallError, telemetry: Telemetry
+) -> Settlement:
+    """Log and count an engine's failure: it is no part of an incident, for its node has no notice."""
+    if isinstance(fleets, AwsCallError):
+        return settlement(failure(fleets))
+    if fleets.of(event) is None:
+        telemetry.count(f"engine.{Outcome.FOREIGN}", fleet=None)
+    else:
+        telemetry.engine_failed(
+            instance_id=event.instance_id,
+            fleet=event.fleet,
+            reason=event.reason,
+            restarts=event.restarts,
+            final=event.final,
+        )
+    return Settlement(Disposition.DONE)
 
 
 def _tell(finding: Finding, telemetry: Telemetry) -> None:
