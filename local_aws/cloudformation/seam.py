@@ -27,6 +27,13 @@ RECORDED_TYPES = frozenset(
         "AWS::CloudWatch::CompositeAlarm",
         "AWS::EC2::FlowLog",
         "AWS::FIS::ExperimentTemplate",
+        # nobody builds a machine image here: a baked fleet's is named by its parameter
+        "AWS::ImageBuilder::Component",
+        "AWS::ImageBuilder::DistributionConfiguration",
+        "AWS::ImageBuilder::ImagePipeline",
+        "AWS::ImageBuilder::ImageRecipe",
+        "AWS::ImageBuilder::InfrastructureConfiguration",
+        "AWS::ImageBuilder::LifecyclePolicy",
         "AWS::Logs::MetricFilter",
         "AWS::Logs::QueryDefinition",
         "AWS::ResourceGroups::Group",

@@ -71,7 +71,16 @@ def test_a_finished_drain_command_reaches_the_tracker(functions_for: Any, status
     assert functions_for(event) == {"track_incident"}
 
 
+@pytest.mark.parametrize("name", ["node_ready", "node_boot_failed", "node_engine_failed", "node_drained"])
+def test_a_nodes_report_reaches_the_tracker(functions_for: Any, name: str) -> None:
+    assert functions_for(sample(name)) == {"track_incident"}
+
+
 NEAR_MISSES = {
+    "a report in another's name": sample("node_ready", source="com.example.node"),
+    "a report in the name of AWS": sample("node_ready", source="aws.spot-failover.node"),
+    "a report of another kind": sample("node_ready", detail_type="Spot Failover Node Bored"),
+    "a report in another case": sample("node_ready", detail_type="Spot Failover Node ready"),
     "a rebalance recommendation": sample(
         "ec2_spot_interruption_warning", detail_type="EC2 Instance Rebalance Recommendation"
     ),

@@ -69,7 +69,8 @@ def _bucket_arn(text: str) -> str:
     return "arn:aws:s3:::" + text.replace(".Arn>", ">")
 
 
-ALLOWED = {
+Call = tuple[str, str, dict[str, Any]]
+ALLOWED: dict[str, Call] = {
     "complete its hook": ("autoscaling:CompleteLifecycleAction", f"{GROUP}default", {}),
     "ask for its replacement": ("autoscaling:SetInstanceHealth", f"{GROUP}default", {}),
     "open its log": ("logs:CreateLogStream", f"{LOGS}/spot-failover/nodes/default:*", {}),
@@ -90,7 +91,7 @@ ALLOWED = {
     )
     for name in NODE_EVENTS
 }
-DENIED = {
+DENIED: dict[str, Call] = {
     "another fleet's hook": ("autoscaling:CompleteLifecycleAction", f"{GROUP}public", {}),
     "a fleet's whose name begins with its own": (
         "autoscaling:SetInstanceHealth",
