@@ -23,6 +23,7 @@ from local_aws.run_command.documents import (
     resolve_parameters,
 )
 from local_aws.run_command.invocations import Command, Invocation
+from local_aws.run_command.public_documents import PUBLIC_DOCUMENTS, VERSION
 from local_aws.world import World
 
 _MOST_INSTANCES = 50
@@ -75,11 +76,11 @@ def _override_sending(world: World, commands: RunCommand) -> None:
         timeout = self._get_int_param("TimeoutSeconds") or _DEFAULT_TIMEOUT_SECONDS
         check_request(instance_ids, timeout)
         name = self._get_param("DocumentName")
-        document = self.ssm_backend._get_documents(name).get_default_version()
+        content, version = _document(self.ssm_backend, name)
         parameters = self._get_param("Parameters", {})
         try:
-            values = resolve_parameters(document.content_json, parameters)
-            steps = linux_steps(document.content_json, values)
+            values = resolve_parameters(content, parameters)
+            steps = linux_steps(content, values)
         except InvalidParametersError as err:
             raise SSMException("InvalidParameters", str(err)) from err
         except UnsupportedDocumentError as err:
@@ -87,7 +88,7 @@ def _override_sending(world: World, commands: RunCommand) -> None:
         nodes = _targeted(world, commands, targets) if targets else _named(world, commands, instance_ids)
         command = Command(
             document_name=name,
-            document_version=document.document_version,
+            document_version=version,
             parameters=parameters,
             steps=steps,
             comment=self._get_param("Comment", ""),
@@ -101,6 +102,14 @@ def _override_sending(world: World, commands: RunCommand) -> None:
     def cancel_command(self: Any) -> ActionResult:
         commands.cancel(_find(commands, self._get_param("CommandId")), self._get_param("InstanceIds"))
         return EmptyResult()
+
+
+def _document(backend: Any, name: str) -> tuple[Mapping[str, Any], str]:
+    """Return a document's content and version: one of AWS's own, or of the account's."""
+    if (content := PUBLIC_DOCUMENTS.get(name)) is not None:
+        return content, VERSION
+    document = backend._get_documents(name).get_default_version()
+    return document.content_json, document.document_version
 
 
 def _named(world: World, commands: RunCommand, instance_ids: Sequence[str]) -> list[Node]:

@@ -110,7 +110,7 @@ def _step(step: Mapping[str, Any], declared: Mapping[str, Any], values: Mapping[
         name=step["name"],
         script="\n".join(_lines(inputs["runCommand"], values)) + "\n",
         timeout_seconds=float(_fill(str(inputs.get("timeoutSeconds", _DEFAULT_TIMEOUT_SECONDS)), values)),
-        working_directory=inputs.get("workingDirectory") or None,
+        working_directory=_fill(inputs.get("workingDirectory", ""), values) or None,
     )
 
 

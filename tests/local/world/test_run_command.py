@@ -86,6 +86,22 @@ def test_document_runs_with_the_nodes_tools_and_its_output_is_kept(
     assert answer["StandardErrorContent"] == "problem\n"
 
 
+def test_shell_script_of_aws_runs_what_an_operator_types(fleet: Any, eventually: Callable[..., Any]) -> None:
+    sent = fleet.client("ssm").send_command(
+        DocumentName="AWS-RunShellScript",
+        InstanceIds=[fleet.nodes()[0].instance_id],
+        Parameters={"commands": ["echo one", "systemctl is-active stub"]},
+    )
+    command_id, instance_id = sent["Command"]["CommandId"], fleet.nodes()[0].instance_id
+
+    def ended() -> Any:
+        answer = fleet.client("ssm").get_command_invocation(CommandId=command_id, InstanceId=instance_id)
+        return answer if answer["Status"] not in ("Pending", "InProgress") else None
+
+    answer = eventually(ended)
+    assert (answer["Status"], answer["StandardOutputContent"]) == ("Success", "one\nactive\n")
+
+
 def test_failing_and_overlong_commands_say_so(fleet: Any, eventually: Callable[..., Any]) -> None:
     failed = result(fleet, send(fleet, Status="3"), eventually)
     assert (failed["Status"], failed["ResponseCode"]) == ("Failed", 3)

@@ -13,6 +13,7 @@ from local_aws.run_command.documents import (
     resolve_parameters,
 )
 from local_aws.run_command.invocations import Status, overall
+from local_aws.run_command.public_documents import PUBLIC_DOCUMENTS
 
 
 def document(parameters: dict[str, Any], **step: Any) -> dict[str, Any]:
@@ -76,3 +77,13 @@ def test_what_is_not_emulated_is_an_error(made: dict[str, Any]) -> None:
 )
 def test_command_is_as_good_as_its_worst_invocation(statuses: list[Status], status: Status) -> None:
     assert overall(statuses) is status
+
+
+def test_shell_script_of_aws_runs_its_commands_line_by_line() -> None:
+    made = PUBLIC_DOCUMENTS["AWS-RunShellScript"]
+    given = {"commands": ["spot-failover-node status", "journalctl -n 5"], "executionTimeout": ["30"]}
+    (step,) = linux_steps(made, resolve_parameters(made, given))
+    assert step.script == "spot-failover-node status\njournalctl -n 5\n"
+    assert (step.timeout_seconds, step.working_directory) == (30.0, None)
+    with pytest.raises(InvalidParametersError):
+        resolve_parameters(made, {})
