@@ -49,5 +49,5 @@ def from_incident(incident: Incident) -> Interruption:
         replacement_launched_at=incident.replacement_launched_at,
         replacement_in_service_at=incident.replacement_in_service_at,
         recovery_seconds=incident.recovery_seconds,
-        recovery_parts=getattr(incident, "recovery_parts", None),
+        recovery_parts=incident.recovery_parts,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from local_aws.demo.boots import Boot
 
 # Filled only where the incident went wrong, so their absence is no missing step.
-_NOT_STEPS = frozenset({"capacity_restored", "replacement_launched_at", "recovery_parts"})
+_NOT_STEPS = frozenset({"capacity_restored", "replacement_launched_at"})
 
 
 @dataclass(frozen=True, kw_only=True)

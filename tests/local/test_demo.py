@@ -30,6 +30,7 @@ FILLED = (
     "capacity_gap_seconds",
     "engine_start_seconds",
     "boot",
+    "recovery_parts",
 )
 PHASES = ["kernel", "user_data", "image", "weights", "compile_cache", "engine", "warm_up", "in_service"]
 
@@ -70,6 +71,7 @@ def check_report(report: dict[str, Any], *, interruptions: int, notice_seconds: 
         assert sorted(phases) == sorted(PHASES)
         assert all(phase["ended"] for phase in phases.values())
         assert sum(each["boot"]["path"].values()) >= each["boot"]["ready_seconds"] > 0
+        assert sum(each["recovery_parts"].values()) == pytest.approx(each["recovery_seconds"], abs=1.0)
         noticed = datetime.fromisoformat(each["noticed_at"])
         for action in ("deregistered_at", "drain_requested_at", "replacement_requested_at"):
             assert 0 <= (datetime.fromisoformat(each[action]) - noticed).total_seconds() <= 2.0

@@ -118,6 +118,7 @@ def test_kind_of_request_that_never_came_fails_the_run() -> None:
         "replacement_in_service_at",
         "recovery_seconds",
         "capacity_gap_seconds",
+        "recovery_parts",
         "boot",
     ],
 )
@@ -173,7 +174,7 @@ def test_recovery_slower_than_a_quarter_over_the_bare_start_fails_the_run() -> N
     def slow(seconds: float) -> Evidence:
         return with_interruption(
             recovery_seconds=seconds,
-            recovery_parts=None,
+            recovery_parts={"engine": seconds},
             boot=boot_of(engine=(1.0, 26.0), warm_up=(27.0, 1.0)),
         )
 
@@ -183,7 +184,7 @@ def test_recovery_slower_than_a_quarter_over_the_bare_start_fails_the_run() -> N
 
 
 def test_recovery_slower_than_a_quarter_over_its_own_engines_start_fails_the_run() -> None:
-    own = {"boot": boot_of(engine=(1.0, 19.0), warm_up=(20.0, 1.0)), "recovery_parts": None}
+    own = {"boot": boot_of(engine=(1.0, 19.0), warm_up=(20.0, 1.0)), "recovery_parts": {"engine": 25.0}}
     assert not failed(with_interruption(recovery_seconds=25.0, **own))
     (check,) = failed(with_interruption(recovery_seconds=25.2, **own))
     assert "recovery took 25.2 s, 1.26 x 20.0 s" in check.says
@@ -202,7 +203,7 @@ def test_readiness_later_than_a_tenth_over_the_bare_start_fails_the_run() -> Non
 
 def test_readiness_later_than_a_tenth_over_its_own_engines_start_fails_the_run() -> None:
     boot = boot_of(engine=(2.2, 20.0), warm_up=(22.2, 1.0))
-    (check,) = failed(with_interruption(boot=boot, recovery_seconds=25.0, recovery_parts=None))
+    (check,) = failed(with_interruption(boot=boot, recovery_seconds=25.0, recovery_parts={"engine": 25.0}))
     assert "ready 23.2 s after the machine's start, 1.10 x 21.0 s" in check.says
 
 
@@ -225,7 +226,9 @@ def test_recovery_that_its_parts_do_not_explain_fails_the_run() -> None:
 
 
 def test_recovery_of_an_emulated_engine_is_not_judged() -> None:
-    slow = replace(with_interruption(recovery_seconds=90.0, recovery_parts=None), engine="emulated")
+    slow = replace(
+        with_interruption(recovery_seconds=90.0, recovery_parts={"engine": 90.0}), engine="emulated"
+    )
     checks = check_all(slow)
     unjudged = [check.name for check in checks if check.result is CheckResult.NOT_JUDGED]
     assert unjudged == [

@@ -79,6 +79,7 @@ class Scene:
             replacement_instance_id="i-new",
             replacement_in_service_at=noticed + timedelta(seconds=27),
             recovery_seconds=27.0,
+            recovery_parts={"launch": 0.5, "machine": 0.5, "engine": 24.5, "in_service": 1.5},
         )
         return replace(whole, **dict.fromkeys(self.lacks))  # type: ignore[arg-type]
 
@@ -179,7 +180,7 @@ def test_record_is_told_with_every_field_of_the_incident() -> None:
         replacement_in_service_at=at(9),
     )
     told = from_incident(incident)
-    assert set(told.missing_steps()) == {"capacity_gap_seconds", "boot"}
+    assert set(told.missing_steps()) == {"capacity_gap_seconds", "boot", "recovery_parts"}
     assert told.recovery_seconds == 9
     assert list(told.action_seconds().values()) == [1, 2, 7]
 
