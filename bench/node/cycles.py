@@ -65,8 +65,8 @@ def play(
     between: Callable[[int], None] = lambda _: None,
 ) -> Iterable[Cycle]:
     """Yield the cycles as they end. `between` is called after each end and before the look for leftovers."""
-    before = look_before(shared_folders)
     for number, drain_by in zip(range(1, cycles + 1), itertools.cycle(DrainBy), strict=False):
+        before = look_before(shared_folders)
         began = time.monotonic()
         node.boot()
         node.wait_in_service()
@@ -80,6 +80,7 @@ def play(
             mark=node.instance_id,
             address=node.address,
             before=before,
+            foreign_ports=[node.metadata_port],
             shared_folders=shared_folders,
         )
         yield Cycle(
@@ -140,7 +141,8 @@ def summary(engine: EngineKind, cycles: Sequence[Cycle]) -> dict[str, Any]:
 
 def show(console: Console, made: dict[str, Any]) -> None:
     """Print the run's table and its verdict."""
-    table = Table(title=f"{made['cycles']} boot-drain cycles ({made['engine']} engine)", title_justify="left")
+    console.print(f"{made['cycles']} boot-drain cycles, {made['engine']} engine", style="italic")
+    table = Table()
     for name in ("seconds", "min", "median", "max"):
         table.add_column(name, justify="left" if name == "seconds" else "right")
     for name in ("boot", "drain"):

@@ -65,15 +65,17 @@ def find_leftovers(
     mark: str,
     address: str,
     before: Before,
+    foreign_ports: Iterable[int] = (),
     shared_folders: Sequence[Path] = SHARED_FOLDERS,
     stays: Sequence[str] = STAYS,
 ) -> list[Leftover]:
     """Return everything of a node that is still there, sorted; empty: it left nothing.
 
-    `home` is the node's folder, `mark` what its processes carry, `address` its own IPv4 address.
+    `home` is the node's folder, `mark` what its processes carry, `address` its own IPv4 address, on which
+    `foreign_ports` belong to what is around it.
     """
     found = [Leftover("process", _process(pid)) for pid in marked_pids(mark)]
-    found += [Leftover("port", port) for port in _ports(address)]
+    found += [Leftover("port", port) for port in _ports(address, set(foreign_ports))]
     found += [Leftover("socket", name) for name in _bound_sockets(home)]
     found += [Leftover("lock", name) for name in _locks(home)]
     found += [Leftover("memory", name) for name in set(_memory_segments()) - before.shared_memory]
@@ -94,14 +96,14 @@ def _process(pid: int) -> str:
     return f"{pid} {words.strip()[:120]}"
 
 
-def _ports(address: str) -> Iterator[str]:
+def _ports(address: str, foreign: set[int]) -> Iterator[str]:
     """Yield the TCP sockets of an address that are not just waiting out their last packets."""
     # proc(5): the address is a hexadecimal number in the machine's byte order, little-endian here.
     wanted = "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         local, _, state = line.split()[1:4]
         ip, _, port = local.partition(":")
-        if ip == wanted and state != _TIME_WAIT:
+        if ip == wanted and state != _TIME_WAIT and int(port, 16) not in foreign:
             yield f"{address}:{int(port, 16)} {'listens' if state == _LISTEN else 'is connected'}"
 
 

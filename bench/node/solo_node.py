@@ -96,6 +96,11 @@ class SoloNode:
         self._imds.stop()
         processes.kill_marked(self.instance_id)
 
+    @property
+    def metadata_port(self) -> int:
+        """The port of the metadata service, which is around the node and not on it."""
+        return self._imds.port
+
     def boot(self) -> None:
         """Start the machine: run its user data to the end. Raises SoloNodeError."""
         self._booted_at = time.time()
