@@ -138,9 +138,11 @@ def _ami_parameter(fields: Fields, machine_image: MachineImage, image: ImageConf
 
 def _volume_initialization_rate(fields: Fields, machine_image: MachineImage) -> int | None:
     low, high = _INITIALIZATION_RATES
-    if fields.has("volume_initialization_rate_mibps"):
-        return fields.integer("volume_initialization_rate_mibps", default=high, low=low, high=high)
-    return high if machine_image is MachineImage.BAKED else None
+    default = high if machine_image is MachineImage.BAKED else 0
+    rate = fields.integer("volume_initialization_rate_mibps", default=default, low=0, high=high)
+    if 0 < rate < low:
+        raise fields.wrong("volume_initialization_rate_mibps", rate, f"0, or a number from {low} to {high}")
+    return rate or None
 
 
 def _weights(fields: Fields) -> WeightsConfig:

@@ -8,6 +8,7 @@ from constructs import Construct
 from infra.config import ControlPlaneConfig, FleetConfig, ImageConfig
 from infra.failover import Failover
 from infra.fleet import Fleet
+from infra.image_pipeline import ImagePipeline
 from infra.names import baked_image_parameter
 from infra.network import FleetNetwork
 from infra.node_commands import NodeCommands
@@ -32,9 +33,6 @@ class ImagePipelineStack(Stack):
     """Builds, tests and names the machine image that baked fleets boot from."""
 
     def __init__(self, scope: Construct, *, config: ImageConfig) -> None:
-        # Only who builds images pays for this import.
-        from infra.image_pipeline import ImagePipeline  # noqa: PLC0415
-
         super().__init__(
             scope,
             f"SpotFailoverImage-{config.name}",
@@ -58,4 +56,7 @@ class FleetStack(Stack):
         scheme = "https" if config.load_balancer.certificate_arn else "http"
         CfnOutput(self, "Endpoint", value=f"{scheme}://{fleet.load_balancer.load_balancer_dns_name}")
         CfnOutput(self, "AutoScalingGroup", value=fleet.group.ref)
+        if fleet.storage.artifacts is not None:
+            CfnOutput(self, "ArtifactsBucket", value=fleet.storage.artifacts.bucket_name)
+        CfnOutput(self, "NodeLogs", value=fleet.storage.log_group.log_group_name)
         CfnOutput(self, "TargetGroup", value=fleet.target_group.target_group_arn)

@@ -89,6 +89,14 @@ def test_a_baked_fleet_boots_from_the_pipelines_newest_image_and_fills_its_disk_
     assert config.fleets[0].volume_initialization_rate_mibps == 300
 
 
+def test_a_baked_fleet_can_leave_its_disk_to_a_fast_snapshot_restore() -> None:
+    """EBS takes a stated rate before a snapshot that is restored at once."""
+    (chat,) = app_config(
+        {"image": {}, **fleet(machine_image="baked", volume_initialization_rate_mibps=0)}
+    ).fleets
+    assert chat.volume_initialization_rate_mibps is None
+
+
 def test_a_baked_fleets_disk_holds_the_whole_image() -> None:
     (chat,) = app_config({"image": {"volume_gib": 400}, **fleet(machine_image="baked")}).fleets
     assert chat.volume_gib == 400
@@ -287,7 +295,7 @@ WRONG = {
     ),
     "disk filled slower than EBS offers": (
         fleet(volume_initialization_rate_mibps=50),
-        "volume_initialization_rate_mibps is 50; allowed: a whole number from 100 to 300.",
+        "volume_initialization_rate_mibps is 50; allowed: 0, or a number from 100 to 300.",
     ),
     "weights nowhere": (
         fleet(weights={"load": "stream"}),

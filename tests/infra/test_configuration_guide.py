@@ -22,6 +22,17 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "A fleet": {"fleets": [{"name": "chat", "nonsense": 1}]},
     "`vpc`: a new one": {"fleets": [{"name": "chat", "vpc": {"nonsense": 1}}]},
     "`vpc`: an existing one": {"fleets": [{"name": "chat", "vpc": {**EXISTING_VPC, "nonsense": 1}}]},
+    "`weights`": {"fleets": [{"name": "chat", "weights": {"uri": "s3://our-models/chat", "nonsense": 1}}]},
+    "The image pipeline": {"image": {"nonsense": 1}},
+    "`image.vpc`": {
+        "image": {
+            "vpc": {
+                "subnet_id": "subnet-0aaaaaaaaaaaaaaa1",
+                "security_group_ids": ["sg-0aaaaaaaaaaaaaaa1"],
+                "nonsense": 1,
+            }
+        }
+    },
     "`load_balancer`": {"fleets": [{"name": "chat", "load_balancer": {"nonsense": 1}}]},
 }
 
