@@ -79,7 +79,7 @@ def _vllm_command(*, host: str, port: int, model: str, shutdown_timeout: int) ->
     command += [str(ENGINE_PYTHON), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", model, "--served-model-name", SERVED_MODEL_NAME]
     command += ["--host", host, "--port", str(port), "--max-model-len", str(MAX_MODEL_LEN)]
-    # In bfloat16 vLLM takes AMX where the processor names it, and dies of SIGILL where the hypervisor forbids it.
+    # In bfloat16 vLLM uses AMX where the processor names it: SIGILL where the hypervisor forbids it.
     command += ["--dtype", "float32"]
     command += ["--enforce-eager", "--kv-cache-memory-bytes", str(128 * 1024 * 1024)]
     command += ["--distributed-executor-backend", "uni", "--shutdown-timeout", str(shutdown_timeout)]
