@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -88,3 +89,23 @@ def test_json_holds_the_same_rows_and_sums(capsys: pytest.CaptureFixture[str]) -
     printed = json.loads(capsys.readouterr().out)
     assert len(printed["rows"]) == len(table())
     assert printed["sums"][Choice.RATE_STREAM.value]["seconds"] == total(Choice.RATE_STREAM)
+
+
+def test_the_decision_on_the_image_states_these_figures() -> None:
+    decision = "0220-the-image-holds-the-container-and-s3-the-weights.md"
+    text = " ".join(
+        (Path(__file__).parents[3] / "docs/decisions" / decision).read_text(encoding="utf-8").split()
+    )
+    assert f"on an L40S the sum is {total(Choice.RATE_STREAM):.0f} s" in text
+    assert f"vLLM's own of 2026 it is {total(Choice.RECENT_STREAM):.0f}." in text
+    for size, rate in (
+        (figures.CONTAINER_COMPRESSED, figures.REGISTRY),
+        (figures.CONTAINER_READ, figures.EBS_INITIALIZED_AT_300),
+        (figures.SNAPSHOT, figures.EBS_INITIALIZED_AT_300),
+        (figures.CONTAINER_READ, figures.EBS_READY),
+        (figures.WEIGHTS, figures.EBS_INITIALIZED_AT_300),
+        (figures.WEIGHTS, figures.HUB),
+        (figures.WEIGHTS, figures.S3_STREAM),
+    ):
+        stated = f"{size.value / GB:.1f}".removesuffix(".0") + f" GB ÷ {rate.value / 1e6:.0f} MB/s"
+        assert f"{stated} | {size.value / rate.value:.0f} |" in text

@@ -68,6 +68,13 @@ def test_the_document_uses_every_parameter_that_it_declares_and_no_other(documen
     assert set(re.findall(r"\{\{ *(\w+) *\}\}", text)) == declared
 
 
+def test_shellcheck_finds_nothing_in_the_scripts() -> None:
+    scripts = [str(BOOTSTRAP / script) for script in SCRIPTS]
+    command = [str(Path(sys.executable).parent / "shellcheck"), *scripts]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 class Machine:
     """A machine under a folder, with commands that answer as Docker, AWS and systemd would."""
 
