@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from .engine import Engine
 from .errors import EngineError
 from .log import Log
+from .preparation import Prepared
 from .settings import EngineKind, Settings
 
 CONTAINER_NAME = "spot-failover-engine"
@@ -50,7 +51,7 @@ class ContainerEngine(Engine):
         """Return the engine that the settings describe."""
         return cls(run_arguments(settings), log=log)
 
-    def start(self) -> None:
+    def start(self, prepared: Prepared) -> None:
         """Remove what an agent that died left behind, then pull, create and start the container."""
         threading.Thread(target=self._live, name="container", daemon=True).start()
 
@@ -85,6 +86,10 @@ class ContainerEngine(Engine):
     def describe(self) -> dict[str, object]:
         """Return the container's name and the process id of its init on the host."""
         return {"container": self._name, "pid": self._init_pid}
+
+    def log_tail(self, lines: int) -> list[str]:
+        """Return what docker kept of the container's output, while the container is there."""
+        return self._docker("logs", "--tail", str(lines), self._name).splitlines()
 
     def _live(self) -> None:
         status = self._run()

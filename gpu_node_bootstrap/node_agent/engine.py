@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from .preparation import Prepared
 from .settings import EngineKind
 
 
@@ -13,8 +14,8 @@ class Engine(ABC):
     kind: EngineKind
 
     @abstractmethod
-    def start(self) -> None:
-        """Start the engine and return at once. Raises EngineError. To be called once."""
+    def start(self, prepared: Prepared) -> None:
+        """Start the engine and return at once. Raises EngineError. To be called once: each start is an engine."""
 
     @abstractmethod
     def exit_status(self) -> int | None:
@@ -38,3 +39,7 @@ class Engine(ABC):
     @abstractmethod
     def describe(self) -> dict[str, object]:
         """Return what an operator needs to find the engine: process ids or the container's name."""
+
+    @abstractmethod
+    def log_tail(self, lines: int) -> list[str]:
+        """Return the last lines that the engine wrote, for a diagnosis; of an engine that ended, too."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from .engine import Engine
 from .errors import EngineError
 from .log import Log
+from .preparation import Prepared
 from .settings import EngineKind
 
 KILL_SECONDS = 4.0
@@ -30,7 +31,7 @@ class ProcessEngine(Engine):
         self._log = log
         self._guard: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, prepared: Prepared) -> None:
         """Start the guard, which starts the engine."""
         guard = Path(__file__).with_name("process_guard.py")
         try:
@@ -71,6 +72,10 @@ class ProcessEngine(Engine):
     def describe(self) -> dict[str, object]:
         """Return the ids of the engine's processes."""
         return {"pids": [] if self._guard is None else group_members(self._guard.pid)}
+
+    def log_tail(self, lines: int) -> list[str]:
+        """Return the last lines of the engine's output."""
+        return []
 
 
 def group_members(group: int) -> list[int]:
