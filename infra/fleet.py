@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aws_cdk import Duration, Size, Stack, Tags
 from aws_cdk import aws_autoscaling as autoscaling
 from aws_cdk import aws_ec2 as ec2
@@ -175,12 +177,7 @@ class Fleet(Construct):
             ),
             # Inline: a hook that is a resource of its own misses the first instances (aws/aws-cdk#16356).
             lifecycle_hook_specification_list=[_launch_hook(config)],
-            tags=[
-                autoscaling.CfnAutoScalingGroup.TagPropertyProperty(
-                    key=key, value=value, propagate_at_launch=True
-                )
-                for key, value in ((FLEET_TAG_KEY, config.name), ("Name", name))
-            ],
+            tags=_tags_of_nodes({FLEET_TAG_KEY: config.name, "Name": name}),
         )
         acknowledge(group, "Scaling events reach track_incident through EventBridge, without a topic.", "AS3")
         acknowledge(
@@ -241,6 +238,11 @@ class Fleet(Construct):
                 if value
             },
         )
+
+
+def _tags_of_nodes(tags: Mapping[str, str]) -> list[autoscaling.CfnAutoScalingGroup.TagPropertyProperty]:
+    tag = autoscaling.CfnAutoScalingGroup.TagPropertyProperty
+    return [tag(key=key, value=value, propagate_at_launch=True) for key, value in tags.items()]
 
 
 def _launch_hook(

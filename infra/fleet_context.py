@@ -93,10 +93,7 @@ def read_fleet(
         volume_gib=_volume_gib(fields, machine_image, image),
         # gp3 gives 0.25 MiB/s for each of its 3000 included IOPS at most.
         volume_throughput_mibps=fields.integer("volume_throughput_mibps", default=500, low=125, high=750),
-        # Auto Scaling waits 7200 s for a hook at most.
-        start_timeout_seconds=fields.integer(
-            "start_timeout_seconds", default=1800, low=60, high=7200 - LAUNCH_HOOK_MARGIN_SECONDS
-        ),
+        start_timeout_seconds=_start_timeout(fields),
         notice_seconds=control_plane.notice_seconds,
         log_retention_days=control_plane.log_retention_days,
         machine_image=machine_image,
@@ -110,6 +107,12 @@ def read_fleet(
     )
     fields.nothing_else()
     return fleet
+
+
+def _start_timeout(fields: Fields) -> int:
+    # Auto Scaling waits 7200 s for a hook at most.
+    high = 7200 - LAUNCH_HOOK_MARGIN_SECONDS
+    return fields.integer("start_timeout_seconds", default=1800, low=60, high=high)
 
 
 def _volume_gib(fields: Fields, machine_image: MachineImage, image: ImageConfig | None) -> int:

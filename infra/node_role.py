@@ -14,6 +14,8 @@ from infra.names import COMPILE_CACHE_PREFIX, NODE_EVENT_SOURCE, NODE_EVENTS, gr
 from infra.node_storage import NodeStorage
 from infra.permissions import on, reading_below, s3_arn
 
+_MANY_OBJECTS = "The objects below one prefix, this fleet's own: what they are called is not known here."
+
 
 class NodeRole(Construct):
     """The role of a fleet's nodes, and the weights reader that an engine gets in its stead."""
@@ -34,27 +36,16 @@ class NodeRole(Construct):
         self.weights_reader = self._weights_reader()
 
     def _node_role(self, agent: s3_assets.Asset) -> iam.Role:
-        own_group = self._own_group()
-        caches = self._caches()
-        fetch_agent = self._fetch_agent(agent)
-        weights = self._read_weights()
+        own_group, fetch_agent = self._own_group(), self._fetch_agent(agent)
+        below_prefixes = [*self._caches(), *self._read_weights()]
+        statements = [own_group, fetch_agent, self._write_log(), self._report(), *below_prefixes]
         role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")],
             inline_policies={
-                "node": iam.PolicyDocument(
-                    statements=[
-                        own_group,
-                        fetch_agent,
-                        self._write_log(),
-                        self._report(),
-                        *caches,
-                        *weights,
-                        *self._read_api_key(),
-                    ]
-                )
+                "node": iam.PolicyDocument(statements=[*statements, *self._read_api_key()]),
             },
         )
         acknowledge(
@@ -73,11 +64,7 @@ class NodeRole(Construct):
             "holds what the CDK deploys, and no data.",
             *wildcards(self, [fetch_agent]),
         )
-        acknowledge(
-            role,
-            "The objects below one prefix, this fleet's own: what they are called is not known here.",
-            *wildcards(self, [*caches, *weights]),
-        )
+        acknowledge(role, _MANY_OBJECTS, *wildcards(self, below_prefixes))
         return role
 
     def _own_group(self) -> iam.PolicyStatement:
@@ -145,11 +132,7 @@ class NodeRole(Construct):
             assumed_by=iam.ArnPrincipal(self.role.role_arn),
             inline_policies={"weights": iam.PolicyDocument(statements=statements)},
         )
-        acknowledge(
-            reader,
-            "The objects below one prefix, this fleet's own: what they are called is not known here.",
-            *wildcards(self, statements),
-        )
+        acknowledge(reader, _MANY_OBJECTS, *wildcards(self, statements))
         # Apart from the node's own role, which the reader's trust names: neither could be made first.
         iam.Policy(self, "Lend", roles=[self.role], statements=[on([reader.role_arn], "sts:AssumeRole")])
         return reader
