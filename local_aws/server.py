@@ -25,6 +25,7 @@ from local_aws.endpoint.gateway import Gateway
 from local_aws.endpoint.http_front import HttpFront
 from local_aws.events import bus as event_bus
 from local_aws.functions import service as lambda_service
+from local_aws.iam import sessions
 from local_aws.iam.authorization import Authorizer
 from local_aws.nodes import machine_images
 from local_aws.world import EngineKind, World
@@ -100,6 +101,7 @@ def _install_platform(world: World) -> Gateway:
     _load_managed_policies(world)
     control_api.install(world)
     call_log = calls.install(world)
+    sessions.install()
     authorizer = Authorizer(world, call_log)
     cloudformation.install(world)
     cloudformation_models.install(world)

@@ -22,6 +22,7 @@ from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult, EmptyResult
 
 from local_aws.auto_scaling.groups import AutoScaling
+from local_aws.auto_scaling.health import override_health
 from local_aws.auto_scaling.lifecycle import GroupLifecycle, stamp
 from local_aws.auto_scaling.members import HookWait, Lifecycle, Member
 from local_aws.cloudformation.seam import after_create
@@ -36,6 +37,7 @@ def apply_overrides(groups: AutoScaling) -> None:
     _override_capacity(groups)
     _override_membership(groups)
     _add_lifecycle_actions(groups)
+    override_health(groups)
     after_create("AWS::AutoScaling::AutoScalingGroup", _complete_group)
 
 

@@ -78,9 +78,8 @@ class AutoScaling:
             self._judge(member)
         if member.record.health_status == "Healthy" or suspended(member.group, "ReplaceUnhealthy"):
             return
-        cause = (
-            f"At {stamp()} an instance was taken out of service in response to an EC2 or ELB health check."
-        )
+        check = "a user health-check" if member.reported_sick else "an EC2 or ELB health check"
+        cause = f"At {stamp()} an instance was taken out of service in response to {check}."
         if not member.running or not _launches_before_terminating(member.group):
             self.lifecycle.begin_termination(member, cause)
             return

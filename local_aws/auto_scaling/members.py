@@ -67,6 +67,8 @@ class Member:
     wait: HookWait | None = None
     in_service_at: float | None = None
     sick_since: float | None = None
+    reported_sick: bool = False
+    """Somebody set its health by an API call; the group's own checks do not take that back."""
     replacement: str | None = None
     """The member that was launched to replace this unhealthy one before it is ended."""
 

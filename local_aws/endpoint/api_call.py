@@ -27,10 +27,13 @@ _PREFIXES = {"monitoring": "cloudwatch"}
 # Operations whose IAM action has another name.
 _ACTIONS = {
     "lambda:Invoke": "lambda:InvokeFunction",
+    "s3:CompleteMultipartUpload": "s3:PutObject",
+    "s3:CreateMultipartUpload": "s3:PutObject",
     "s3:HeadObject": "s3:GetObject",
     "s3:ListObjects": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:HeadBucket": "s3:ListBucket",
+    "s3:UploadPart": "s3:PutObject",
     "sqs:SendMessageBatch": "sqs:SendMessage",
     "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
     "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
@@ -110,10 +113,8 @@ def read_call(environ: dict[str, Any]) -> ApiCall | None:
     if credential is None:
         return None
     key, region, service = credential.groups()
-    own = environ.copy()
-    if service != "s3":
-        body = _keep_body(environ)
-        own |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    body = _keep_body(environ)
+    own = {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
     request = Request(own)
     try:
         model = get_service_model(_MODELS.get(service, service))

@@ -19,7 +19,7 @@ from local_aws.iam.policy import (
     parse_policy,
 )
 from local_aws.iam.resources import Target, UnknownActionError, targets_of
-from local_aws.iam.sessions import RoleSession
+from local_aws.iam.sessions import RoleSession, distrust
 from local_aws.world import World
 
 # As the service authorization reference spells them.
@@ -56,6 +56,10 @@ class Authorizer:
         for target in targets:
             if denial := self.denial(session.role_name, target, self._context(session)):
                 return Verdict(targets, denial)
+            if target.action == "sts:AssumeRole" and (
+                denial := distrust(self._world, role_arn=target.arn, principal=session.role_arn)
+            ):
+                return Verdict(targets, denial)
         return Verdict(targets, None)
 
     def denied_to_service(self, *, role_arn: str, by: str, action: str, arn: str) -> str | None:
@@ -73,7 +77,7 @@ class Authorizer:
         if target.action == "sts:GetCallerIdentity":
             return None
         role = iam_backends[self._world.account_id]["aws"].get_role(role_name)
-        request = Request(target.action, target.arn, {**context, **_tag_context(target)})
+        request = Request(target.action, target.arn, {**context, **_tag_context(target), **target.context})
         try:
             decisions = [(layer, evaluate(layer, request)) for layer in self._layers(role)]
         except UnsupportedConditionError as err:

@@ -38,6 +38,8 @@ class Request:
     """Condition keys, with their values; keys compare case-insensitively."""
     service: str | None = None
     """The service principal that asks, for policies with a Principal."""
+    principal: str | None = None
+    """ARN of the role that asks, for policies with a Principal."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,14 @@ def _applies(statement: Statement, request: Request) -> bool:
 
 
 def _matches_principal(statement: Statement, request: Request) -> bool:
-    if request.service is None or statement.principal is None:
+    asks = request.service or request.principal
+    if asks is None or statement.principal is None:
         return statement.principal is None or statement.principal == "*"
     if statement.principal == "*":
         return True
     services = _strings(statement.principal.get("Service")) or ()
-    everyone = _strings(statement.principal.get("AWS")) or ()
-    return request.service in services or "*" in everyone
+    roles = _strings(statement.principal.get("AWS")) or ()
+    return asks in (services if request.service else roles) or "*" in roles
 
 
 def _matches_action(statement: Statement, request: Request) -> bool:

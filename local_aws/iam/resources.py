@@ -13,8 +13,10 @@ from typing import Any
 from moto.autoscaling.models import autoscaling_backends
 from moto.ec2.models import ec2_backends
 from moto.elbv2.models import elbv2_backends
+from moto.secretsmanager.models import secretsmanager_backends
 from moto.sqs.models import sqs_backends
 
+from local_aws.iam.policy import ContextValue
 from local_aws.world import World
 
 Params = Mapping[str, Any]
@@ -31,6 +33,8 @@ class Target:
     action: str
     arn: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, ContextValue] = field(default_factory=dict)
+    """Condition keys that the call itself gives values to, beside the tags."""
 
 
 # Actions that IAM does not bind to a resource.
@@ -101,7 +105,8 @@ _TABLE_ACTIONS = frozenset(
     }
 )
 _BUCKET_ACTIONS = frozenset({"s3:ListBucket", "s3:GetBucketLocation"})
-_OBJECT_ACTIONS = frozenset({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"})
+_OBJECT_ACTIONS = frozenset({"s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"})
+_LOG_ACTIONS = frozenset({"logs:CreateLogStream", "logs:PutLogEvents"})
 _QUEUE_ACTIONS = frozenset(
     {
         "sqs:ChangeMessageVisibility",
@@ -205,13 +210,44 @@ def _queues(world: World, action: str, params: Params) -> Iterable[Target]:
 
 def _objects(_: World, action: str, params: Params) -> Iterable[Target]:
     bucket = f"arn:aws:s3:::{params['Bucket']}"
-    yield Target(action, bucket if action in _BUCKET_ACTIONS else f"{bucket}/{params['Key']}")
+    if action not in _BUCKET_ACTIONS:
+        yield Target(action, f"{bucket}/{params['Key']}")
+    elif params.get("Prefix") is None:
+        yield Target(action, bucket)
+    else:
+        yield Target(action, bucket, context={"s3:prefix": params["Prefix"]})
 
 
 def _buses(world: World, action: str, params: Params) -> Iterable[Target]:
-    for entry in params["Entries"]:
+    # One call may carry events of several sources: the keys have all their values.
+    entries = params["Entries"]
+    given = {
+        "events:source": [entry["Source"] for entry in entries if entry.get("Source")],
+        "events:detail-type": [entry["DetailType"] for entry in entries if entry.get("DetailType")],
+    }
+    context = {key: values for key, values in given.items() if values}
+    for entry in entries:
         name = entry.get("EventBusName", "default").rsplit("/", 1)[-1]
-        yield Target(action, f"arn:aws:events:{world.region}:{world.account_id}:event-bus/{name}")
+        arn = f"arn:aws:events:{world.region}:{world.account_id}:event-bus/{name}"
+        yield Target(action, arn, context=context)
+
+
+def _log_streams(world: World, action: str, params: Params) -> Iterable[Target]:
+    # AWS names the stream in its refusals of either; its ARN is what `log-group:NAME:*` covers.
+    group = f"arn:aws:logs:{world.region}:{world.account_id}:log-group:{params['logGroupName']}"
+    yield Target(action, f"{group}:log-stream:{params['logStreamName']}")
+
+
+def _secret(world: World, action: str, params: Params) -> Iterable[Target]:
+    wanted = params["SecretId"]
+    secrets = secretsmanager_backends[world.account_id][world.region].secrets
+    found = next((one for one in secrets.values() if wanted in (one.name, one.arn)), None)
+    unknown = f"arn:aws:secretsmanager:{world.region}:{world.account_id}:secret:{wanted}"
+    yield Target(action, str(found.arn) if found else wanted if wanted.startswith("arn:") else unknown)
+
+
+def _role(_: World, action: str, params: Params) -> Iterable[Target]:
+    yield Target(action, params["RoleArn"])
 
 
 def _functions(world: World, action: str, params: Params) -> Iterable[Target]:
@@ -240,5 +276,8 @@ _FINDERS: tuple[tuple[frozenset[str], Finder], ...] = (
     (_QUEUE_ACTIONS, _queues),
     (_BUCKET_ACTIONS | _OBJECT_ACTIONS, _objects),
     (frozenset({"events:PutEvents"}), _buses),
+    (_LOG_ACTIONS, _log_streams),
+    (frozenset({"secretsmanager:GetSecretValue"}), _secret),
+    (frozenset({"sts:AssumeRole"}), _role),
     (frozenset({"lambda:InvokeFunction"}), _functions),
 )

@@ -1,14 +1,18 @@
-"""Roles assumed by Lambda and EC2: their trust policies honoured, their sessions known by access key."""
+"""Roles assumed by Lambda, EC2 or a role of theirs: trust policies honoured, sessions known by access key."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
+from typing import Any
 
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
+from moto.sts.responses import TokenResponse
 
 from local_aws.iam.policy import Decision, Request, evaluate, parse_policy
+from local_aws.moto_override import wrap
 from local_aws.world import World
 
 SESSION_SECONDS = 12 * 3600
@@ -31,13 +35,13 @@ class RoleCredentials:
 
 @dataclass(frozen=True)
 class RoleSession:
-    """Who makes a call: a role, assumed by a service."""
+    """Who makes a call: a role, assumed by a service, or by a role that a service had assumed."""
 
     role_name: str
     role_arn: str
     session_name: str
     service: str
-    """lambda.amazonaws.com | ec2.amazonaws.com"""
+    """lambda.amazonaws.com | ec2.amazonaws.com; empty where a role assumed it"""
 
 
 _sessions: dict[str, RoleSession] = {}
@@ -46,6 +50,31 @@ _sessions: dict[str, RoleSession] = {}
 def session_of(access_key_id: str) -> RoleSession | None:
     """Return the session an access key belongs to; None for an operator's key."""
     return _sessions.get(access_key_id)
+
+
+def install() -> None:
+    """Enforce roles also on what a role's session assumes; moto gives out keys and asks for no trust."""
+
+    def assumed(original: Callable[[Any], Any], response: Any) -> Any:
+        caller = session_of(response.get_access_key())
+        answer = original(response)
+        if caller is not None:
+            role_arn, name = response._get_param("RoleArn"), response._get_param("RoleSessionName")
+            key = answer.result["Credentials"].access_key_id
+            _sessions[key] = RoleSession(role_arn.rsplit("/", 1)[-1], role_arn, name, service="")
+        return answer
+
+    wrap(TokenResponse, "assume_role", assumed)
+
+
+def distrust(world: World, *, role_arn: str, principal: str) -> str | None:
+    """Return why a role's trust policy keeps another role from assuming it, or None."""
+    name = role_arn.rsplit("/", 1)[-1]
+    role = next((r for r in iam_backends[world.account_id]["aws"].roles.values() if r.name == name), None)
+    request = Request(action="sts:AssumeRole", resource=None, principal=principal)
+    if role and evaluate([parse_policy(role.assume_role_policy_document)], request) is Decision.ALLOW:
+        return None
+    return f"{principal} is not authorized to perform sts:AssumeRole on {role_arn}: it is not trusted there"
 
 
 def assume_role_for_service(

@@ -132,6 +132,17 @@ def test_trust_policy_trusts_the_services_it_names() -> None:
     assert _decide({**trust, "Principal": "*"}, **asked, service="x") is Decision.ALLOW
 
 
+def test_trust_policy_trusts_the_roles_it_names() -> None:
+    node = "arn:aws:iam::1:role/node"
+    trust = {"Effect": "Allow", "Principal": {"AWS": node}, "Action": "sts:AssumeRole"}
+    asked = {"action": "sts:AssumeRole", "resource": None}
+    assert _decide(trust, **asked, principal=node) is Decision.ALLOW
+    assert _decide(trust, **asked, principal=f"{node}-2") is Decision.IMPLICIT_DENY
+    assert _decide(trust, **asked, service="ec2.amazonaws.com") is Decision.IMPLICIT_DENY
+    service = {**trust, "Principal": {"Service": "ec2.amazonaws.com"}}
+    assert _decide(service, **asked, principal=node) is Decision.IMPLICIT_DENY
+
+
 def test_statement_without_an_effect_is_an_error() -> None:
     with pytest.raises(ValueError, match="Effect"):
         _decide({"Action": "*", "Resource": "*"})
