@@ -1,168 +1,178 @@
-"""The node agent: brings one engine up, says when it is ready, and takes it down in time."""
+"""The node agent: boots the node, says when it is ready, keeps its engine alive, takes it down in time."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from . import diagnosis
 from .control import ControlServer
 from .deadlines import own_deadline
 from .drain import DrainOutcome, Trigger
 from .drainer import Drainer
 from .engine import Engine
 from .engine_choice import make_engine
+from .engine_life import EngineLife
 from .errors import ControlError, EngineError
-from .health_server import HealthServer
+from .failure import FinalFailure
+from .health_server import HealthServer, resolve_host
 from .hook import HookAnswer, HookCompleter
 from .imds import Imds, ImdsWatcher, SpotNotice
+from .kernel_log import GpuFault, KernelLog
 from .log import Log
+from .outlets import Outlets
+from .preparation import Preparation
+from .service import Service
 from .settings import Settings
-from .state import NodeState, StateMachine
+from .state import NodeState, assert_never
 from .times import format_utc
 from .vllm_api import EngineApi
 
-READY_POLL_SECONDS = 0.1
 SUPERVISE_SECONDS = 0.1
 FAREWELL_SECONDS = 1.0
+FAILURE_SECONDS = 12.0
+"""For the diagnosis of a node that failed just before its end."""
 
 
 class Agent:
     """Wires the parts; `run` is the whole life of a node."""
 
-    def __init__(self, settings: Settings, *, log: Log, engine: Engine | None = None) -> None:
-        """Bind the ports. Raises OSError or ControlError when one is taken."""
+    def __init__(self, settings: Settings, *, log: Log, engine: Callable[[], Engine] | None = None) -> None:
+        """Bind the ports. Raises OSError or ControlError when one is taken. `engine` makes the engines."""
         self._settings = settings
         self._log = log
-        self._started_at = time.time()
-        self._ready_at: float | None = None
         self._instance_id: str | None = None
         self._terminate_asked = threading.Event()
-        self._states = StateMachine()
-        self._engine = engine or make_engine(settings, log)
         self._api = EngineApi(
             host=settings.engine_host, port=settings.engine_port, served_model_name=settings.served_model_name
         )
-        self._drainer = Drainer(
-            engine=self._engine,
-            api=self._api,
-            settle_seconds=settings.settle_seconds,
-            margin_seconds=settings.deadline_margin_seconds,
-            on_begin=self._leave_service,
-            on_end=self._left,
-            instance_id=lambda: self._instance_id,
-            log=log,
-        )
-        self._hook = HookCompleter(
+        self._outlets = Outlets(settings, instance_id=self._own_id, log=log)
+        self._service = Service(settings, reporter=self._outlets.reporter, log=log)
+        self._life = EngineLife(
             settings,
-            instance_id=lambda: self._instance_id,
-            answer=self._hook_answer,
+            preparation=Preparation(settings, boot=self._service.boot, log=log),
+            make_engine=engine or (lambda: make_engine(settings, log)),
+            api=self._api,
+            boot=self._service.boot,
+            events=self._service,
             log=log,
         )
+        self._kernel_log = KernelLog(settings.kernel_log, on_fault=self._take_gpu_fault, log=log)
+        self._failure = self._make_failure()
+        self._drainer = self._make_drainer()
+        self._hook = HookCompleter(settings, instance_id=self._own_id, answer=self._hook_answer, log=log)
+        imds = Imds(settings.imds_endpoint)
         self._watcher = ImdsWatcher(
-            Imds(settings.imds_endpoint),
-            on_instance_id=self._know_instance_id,
-            on_notice=self._take_notice,
-            log=log,
+            imds, on_instance_id=self._know_instance_id, on_notice=self._take_notice, log=log
         )
         self._control = ControlServer(settings.socket, self._command)
-        self._health = HealthServer(host=settings.health_host, port=settings.health_port, status=self.status)
+        self._health = HealthServer(
+            host=resolve_host(settings.health_host, imds, log=log),
+            port=settings.health_port,
+            view=self._service.states.view,
+        )
+
+    def _make_failure(self) -> FinalFailure:
+        return FinalFailure(
+            service=self._service,
+            life=self._life,
+            parts={
+                "boot": self._service.boot.to_json,
+                "engine": self._life.describe,
+                "engine_log": lambda: diagnosis.bounded(self._life.log_tail()),
+                "kernel_log": lambda: diagnosis.bounded(self._kernel_log.last_lines()),
+                "disk": lambda: diagnosis.disk(self._settings.container_cache),
+                "gpus": diagnosis.gpus,
+            },
+            outlets=self._outlets,
+            log=self._log,
+        )
+
+    def _make_drainer(self) -> Drainer:
+        return Drainer(
+            life=self._life,
+            api=self._api,
+            settle_seconds=self._settings.settle_seconds,
+            margin_seconds=self._settings.deadline_margin_seconds,
+            on_begin=self._leave_service,
+            on_end=self._left,
+            instance_id=self._own_id,
+            log=self._log,
+        )
 
     def run(self) -> int:
-        """Live until told to end; return the process's exit status, not 0 when the engine failed."""
+        """Live until told to end; a node that failed lives on, and answers for itself."""
         signal.signal(signal.SIGTERM, lambda _number, _frame: self._terminate_asked.set())
         signal.signal(signal.SIGINT, lambda _number, _frame: self._terminate_asked.set())
-        self._log.info("agent_started", engine=self._engine.kind.value)
-        self._health.start()
-        self._control.start()
-        self._watcher.start()
-        self._hook.start()
+        self._log.info("agent_started", engine=self._settings.engine.value)
+        self._service.begin_boot()
+        for part in (self._health, self._control, self._watcher, self._kernel_log, self._hook, self._outlets):
+            part.start()
         try:
-            self._engine.start()
-            threading.Thread(target=self._wait_until_ready, name="readiness", daemon=True).start()
-            return self._supervise()
-        except EngineError as err:
-            self._fail(str(err))
-            return 1
+            self._life.start(on_give_up=self._failure.declare)
+            self._supervise()
         finally:
             self._end()
+        return 0
 
     def status(self) -> dict[str, object]:
-        """Return what `/status` shows."""
-        view = self._states.view()
-        start_seconds = None if self._ready_at is None else round(self._ready_at - self._started_at, 3)
+        """Return what `spot-failover-node status` shows."""
+        view, started_at = self._service.states.view(), self._service.started_at
+        ready_at = self._life.ready_at
         return {
             "instance_id": self._instance_id,
             "fleet": self._settings.fleet,
             "state": view.state.value,
             "reason": view.reason,
             "since": format_utc(view.since),
-            "agent_started_at": format_utc(self._started_at),
+            "agent_started_at": format_utc(started_at),
+            "boot": self._service.boot.to_json(),
             "engine": {
-                "kind": self._engine.kind.value,
-                **self._engine.describe(),
-                "exit_status": self._engine.exit_status(),
-                "ready_at": None if self._ready_at is None else format_utc(self._ready_at),
-                "start_seconds": start_seconds,
+                **self._life.describe(),
+                "ready_at": None if ready_at is None else format_utc(ready_at),
+                "start_seconds": None if ready_at is None else round(ready_at - started_at, 3),
             },
             "hook": self._hook.view.to_json(),
+            "replacement": self._outlets.replacement.view,
             "drain": self._drainer.describe(),
+            "diagnosis": self._failure.diagnosis,
         }
 
-    def _supervise(self) -> int:
-        limit = time.monotonic() + self._settings.start_limit_seconds
-        while True:
-            if self._terminate_asked.is_set():
-                self._drain_for_signal()
-                return 0
-            state, exit_status = self._states.state, self._engine.exit_status()
-            if state in (NodeState.STARTING, NodeState.READY) and exit_status is not None:
-                # A drain that has just begun accounts for the engine's end itself.
-                if self._fail(f"the engine ended by itself with status {exit_status}"):
-                    return 1
-            elif state is NodeState.STARTING and time.monotonic() > limit:
-                self._fail(f"the engine was not ready within {self._settings.start_limit_seconds:g} s")
-                return 1
-            self._terminate_asked.wait(SUPERVISE_SECONDS)
-
-    def _drain_for_signal(self) -> None:
+    def _supervise(self) -> None:
+        while not self._terminate_asked.wait(SUPERVISE_SECONDS):
+            self._service.watch_boot(self._hook.view, give_up=self._failure.declare)
+            self._failure.ask_for_replacement(self._hook.view)
         self._drainer.request(Trigger.SIGNAL, time.time() + self._settings.signal_drain_seconds)
         self._drainer.wait()
 
-    def _wait_until_ready(self) -> None:
-        while self._states.state is NodeState.STARTING:
-            if not self._api.completes():
-                time.sleep(READY_POLL_SECONDS)
-                continue
-            self._ready_at = time.time()
-            if self._states.move(NodeState.READY, "the engine answered a completion") is None:
-                return
-            self._log.info("ready", start_seconds=round(self._ready_at - self._started_at, 3))
-
     def _hook_answer(self) -> HookAnswer | None:
         """Return what to tell a group that waits for this launch, None while it is not known."""
-        state = self._states.state
-        if state is NodeState.STARTING:
+        state = self._service.states.state
+        if state is NodeState.STARTING or state is NodeState.RECOVERING:
             return None
         if state is NodeState.READY:
             return HookAnswer.CONTINUE
-        # A node that is stopped by hand during its start may be started again; one with a notice will not.
-        by_hand = self._drainer.trigger is Trigger.SIGNAL
-        return None if by_hand else HookAnswer.ABANDON
+        if state is NodeState.FAILED:
+            return HookAnswer.ABANDON
+        if state is NodeState.DRAINING or state is NodeState.DRAINED:
+            # A node stopped by hand during its start may be started again; one with a notice will not.
+            return None if self._drainer.trigger is Trigger.SIGNAL else HookAnswer.ABANDON
+        return assert_never(state)
 
     def _leave_service(self, reason: str) -> bool:
-        return self._states.move(NodeState.DRAINING, reason) is NodeState.READY
+        was_ready = self._service.leave(reason)
+        self._life.close()
+        return was_ready
 
     def _left(self, outcome: DrainOutcome) -> None:
-        self._states.move(NodeState.DRAINED, f"drain ended: {outcome.result.value}")
+        self._service.states.move(NodeState.DRAINED, f"drain ended: {outcome.result.value}")
+        self._outlets.reporter.drained(outcome.to_json())
 
-    def _fail(self, reason: str) -> bool:
-        failed = self._states.move(NodeState.FAILED, reason) is not None
-        if failed:
-            self._log.error("engine_failed", reason=reason)
-        return failed
+    def _own_id(self) -> str | None:
+        return self._instance_id
 
     def _know_instance_id(self, instance_id: str) -> None:
         self._instance_id = instance_id
@@ -172,12 +182,21 @@ class Agent:
         if self._drainer.request(Trigger.IMDS, notice.deadline):
             self._log.info("notice", action=notice.action, deadline=format_utc(notice.deadline))
 
+    def _take_gpu_fault(self, fault: GpuFault) -> None:
+        if fault.lost:
+            self._failure.declare(fault.reason)
+
     def _command(self, request: Mapping[str, Any]) -> Mapping[str, object]:
-        if request.get("do") == "status":
+        asked = request.get("do")
+        if asked == "status":
             return {"status": self.status()}
-        if request.get("do") != "drain":
-            raise ControlError(f"unknown request {request.get('do')!r}")
-        deadlines = request.get("deadlines")
+        if asked == "diagnose":
+            return {"diagnose": {"status": self.status(), "now": self._failure.diagnose()}}
+        if asked == "drain":
+            return {"outcome": self._drain(request.get("deadlines")).to_json()}
+        raise ControlError(f"unknown request {asked!r}")
+
+    def _drain(self, deadlines: object) -> DrainOutcome:
         if deadlines is None:
             deadline = time.time() + self._settings.signal_drain_seconds
         else:
@@ -185,15 +204,18 @@ class Agent:
         self._drainer.request(Trigger.COMMAND, deadline)
         outcome = self._drainer.wait()
         assert outcome is not None
-        return {"outcome": outcome.to_json()}
+        return outcome
 
     def _end(self) -> None:
         self._watcher.stop()
+        self._kernel_log.stop()
+        self._failure.wait(FAILURE_SECONDS)
         try:
-            self._engine.kill()
+            self._life.kill()
         except EngineError as err:
             self._log.error("engine_outlived_kill", error=str(err))
         self._hook.give_up()
         self._control.close(grace_seconds=FAREWELL_SECONDS)
         self._health.close()
-        self._log.info("agent_ended", state=self._states.state.value)
+        self._log.info("agent_ended", state=self._service.states.state.value)
+        self._outlets.close()

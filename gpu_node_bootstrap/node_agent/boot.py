@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -67,7 +67,9 @@ class PhaseTime:
 class BootRecord:
     """Collects the phases of one boot, each with its first beginning and its first end. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_end: Callable[[PhaseTime], None] | None = None) -> None:
+        """`on_end` is told of each phase that ends, by whoever ended it."""
+        self._on_end = on_end
         self._lock = threading.Lock()
         self._phases: dict[Phase, PhaseTime] = {}
 
@@ -80,9 +82,13 @@ class BootRecord:
         """End a phase that runs; `detail` says more about it, e.g. bytes or where they came from."""
         with self._lock:
             known = self._phases.get(phase)
-            if known is not None and known.ended_at is None:
-                ended_at = time.time() if at is None else at
-                self._phases[phase] = PhaseTime(phase, known.started_at, ended_at, {**known.detail, **detail})
+            if known is None or known.ended_at is not None:
+                return
+            ended_at = time.time() if at is None else at
+            ended = PhaseTime(phase, known.started_at, ended_at, {**known.detail, **detail})
+            self._phases[phase] = ended
+        if self._on_end is not None:
+            self._on_end(ended)
 
     def times(self) -> list[PhaseTime]:
         """Return the phases in the order of their beginning."""
@@ -109,6 +115,55 @@ def overdue(running: list[PhaseTime], limits: Mapping[Phase, float], *, now: flo
     late = [(each.seconds(now) - limits[each.phase], each) for each in running if each.phase in limits]
     late = [one for one in late if one[0] > 0]
     return max(late, key=lambda one: one[0])[1] if late else None
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A boot that gets no further: the phase that it hangs in, and why it is given up."""
+
+    phase: Phase
+    reason: str
+
+
+def stall(
+    running: list[PhaseTime],
+    limits: Mapping[Phase, float],
+    *,
+    start_limit_seconds: float,
+    waited_seconds: float,
+    now: float,
+) -> Stall | None:
+    """Return why the boot is to be given up, None while it may go on.
+
+    `waited_seconds` is how long the agent has waited for its engine so far.
+    """
+    late = overdue(running, limits, now=now)
+    if late is not None:
+        taken, limit = late.seconds(now), limits[late.phase]
+        return Stall(late.phase, f"stalled in {late.phase.value}: {taken:.1f} s of at most {limit:g} s")
+    if waited_seconds <= start_limit_seconds:
+        return None
+    # Between two phases, for a moment, none runs: the engine is then about to start.
+    phase = running[0].phase if running else Phase.ENGINE
+    return Stall(phase, f"stalled in {phase.value}: not ready within {start_limit_seconds:g} s")
+
+
+def begin_before_agent(
+    boot: BootRecord, *, booted_at: float | None, user_data_started_at: float | None, now: float
+) -> None:
+    """Record the phases that are over when the agent starts, where they belong to this boot.
+
+    After a reboot, or where only the agent starts again, nobody knows when user data began: the record then
+    begins with the agent. A `booted_at` of None asks the kernel how long it has been up.
+    """
+    if user_data_started_at is None:
+        return
+    if booted_at is None:
+        booted_at = now - time.clock_gettime(time.CLOCK_BOOTTIME)
+    boot.begin(Phase.KERNEL, at=booted_at)
+    boot.end(Phase.KERNEL, at=max(booted_at, user_data_started_at))
+    boot.begin(Phase.USER_DATA, at=user_data_started_at)
+    boot.end(Phase.USER_DATA, at=max(now, user_data_started_at))
 
 
 def critical_path(times: list[PhaseTime], *, now: float) -> dict[str, float]:

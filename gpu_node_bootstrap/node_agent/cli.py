@@ -1,4 +1,4 @@
-"""The command line on the node: `spot-failover-node run|drain|status`."""
+"""The command line on the node: `spot-failover-node run|drain|status|diagnose`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(Settings.from_environment(environment))
         if parsed.command == "drain":
             return _drain(socket_path(environment), parsed.deadlines)
-        return _status(socket_path(environment))
+        return _show(socket_path(environment), parsed.command)
     except (AgentError, OSError) as err:
         print(f"spot-failover-node: {err}", file=sys.stderr)
         return 1
@@ -49,8 +49,8 @@ def _drain(socket: str, deadlines: str | None) -> int:
     return 0
 
 
-def _status(socket: str) -> int:
-    print(json.dumps(ask(socket, {"do": "status"}, connect_seconds=0)["status"], indent=2))
+def _show(socket: str, what: str) -> int:
+    print(json.dumps(ask(socket, {"do": what}, connect_seconds=0)[what], indent=2))
     return 0
 
 
@@ -64,5 +64,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="INSTANCE@TIME,...",
         help="deadlines in UTC, this node's among them; without it the drain takes as long as systemd allows",
     )
-    commands.add_parser("status", help="print what /status shows")
+    commands.add_parser("status", help="print state, boot, engine and drain as JSON")
+    commands.add_parser("diagnose", help="print the status, and what engine, disk and GPUs say now")
     return parser

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .drain import DrainOutcome, EngineExit, Situation, Step, Tally, Trigger, how_it_ended, next_step
-from .engine import Engine
+from .engine_life import EngineLife
 from .errors import EngineAnswerError
 from .log import Log
 from .state import assert_never
@@ -16,6 +16,8 @@ from .times import format_utc
 from .vllm_api import EngineApi, Load
 
 READING_SECONDS = 0.5
+PROBE_SECONDS = 1.0
+"""How long the first reading waits for the agent's own probe, which would count as a request."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Drainer:
     def __init__(
         self,
         *,
-        engine: Engine,
+        life: EngineLife,
         api: EngineApi,
         settle_seconds: float,
         margin_seconds: float,
@@ -47,7 +49,7 @@ class Drainer:
         log: Log,
     ) -> None:
         """`on_begin` makes the node unready, and returns whether the engine had been ready."""
-        self._engine = engine
+        self._life = life
         self._api = api
         self._settle_seconds = settle_seconds
         self._margin_seconds = margin_seconds
@@ -75,12 +77,15 @@ class Drainer:
         with self._changed:
             if self._request is None:
                 was_ready = self._on_begin(f"drain asked for by {trigger.value}")
+                # What an engine took along before the drain began is not for the drain to count.
+                alive = self._life.alive()
+                serving = was_ready and alive
                 self._request = Request(trigger, now, deadline)
                 self._began_at = time.monotonic()
                 self._give_up_at = self._give_up_for(deadline, now)
-                self._tally = tally = Tally(was_ready=was_ready)
+                self._tally = tally = Tally(was_ready=serving)
                 self._log.info("drain_started", trigger=trigger.value, deadline=format_utc(deadline))
-                for target in (lambda: self._follow(was_ready, tally), self._watch_deadline):
+                for target in (lambda: self._follow(serving, alive, tally), self._watch_deadline):
                     threading.Thread(target=target, name="drain", daemon=True).start()
                 return True
             if deadline < self._request.deadline and not self._ended.is_set():
@@ -119,9 +124,9 @@ class Drainer:
         # The wall clock may be set while the drain runs; what is left of the notice does not change with it.
         return time.monotonic() + (deadline - now) - self._margin_seconds
 
-    def _follow(self, was_ready: bool, tally: Tally) -> None:
-        alive_at_start = self._engine.exit_status() is None
+    def _follow(self, was_ready: bool, alive_at_start: bool, tally: Tally) -> None:
         try:
+            self._life.hold_probes(grace_seconds=PROBE_SECONDS)
             self._until_it_ends(was_ready, tally)
         except Exception as err:
             # Whoever waits for the outcome must get one; the deadline's thread would come too late for that.
@@ -142,7 +147,7 @@ class Drainer:
                 self._kill("deadline or hang" if was_ready else "the engine had not started")
             elif step is Step.TERMINATE:
                 self._terminated_at = time.monotonic()
-                self._engine.terminate()
+                self._life.terminate()
                 self._log.info("engine_terminated")
             elif step is Step.WAIT:
                 with self._changed:
@@ -163,7 +168,7 @@ class Drainer:
             give_up_at=self._give_up_at,
             settle_seconds=self._settle_seconds,
             was_ready=was_ready,
-            alive=self._engine.exit_status() is None,
+            alive=self._life.alive(),
             load=tally.latest,
             idle_readings=tally.idle_readings,
             terminated_at=self._terminated_at,
@@ -187,7 +192,7 @@ class Drainer:
 
     def _end_everything(self) -> None:
         try:
-            self._engine.kill()
+            self._life.kill()
         except Exception as err:
             self._log.error("engine_outlived_kill", error=repr(err))
 
@@ -199,7 +204,7 @@ class Drainer:
         )
         assert request is not None
         how = how_it_ended(alive_at_start=alive_at_start, terminated=terminated, killed=killed)
-        if how is EngineExit.GRACEFUL and self._engine.exit_status() == 0:
+        if how is EngineExit.GRACEFUL and self._life.exit_status() == 0:
             tally.answered_all()
         # Also after a graceful end: cores can outlive the API server.
         self._end_everything()

@@ -1,23 +1,51 @@
-"""What the load balancer and the operator read: `/healthz` and `/status` over HTTP."""
+"""What the load balancer reads over HTTP: `/healthz`. All else is told over the control socket alone."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from .errors import ImdsError
+from .imds import Imds
+from .log import Log
+from .settings import AUTO_HOST
+from .state import NodeState, StateView
+
 READ_SECONDS = 5.0
+ADDRESS_SECONDS = 4.0
+"""For the metadata service to name the node's address; on EC2 it answers within milliseconds."""
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a load balancer that cannot ask would replace the node
+
+
+def resolve_host(host: str, imds: Imds, *, log: Log, within_seconds: float = ADDRESS_SECONDS) -> str:
+    """Return where to listen: `host` itself, or for `auto` the node's own private address.
+
+    There neither loopback nor the container's bridge reaches the health check. A metadata service that does
+    not answer in time leaves only every address.
+    """
+    ends_at = time.monotonic() + within_seconds
+    while host == AUTO_HOST:
+        try:
+            host = imds.local_ipv4()
+        except ImdsError as err:
+            if time.monotonic() >= ends_at:
+                log.warning("health_host_unknown", error=str(err), listening_on=ANY_ADDRESS)
+                return ANY_ADDRESS
+            time.sleep(0.2)
+    return host
 
 
 class HealthServer:
     """Serves from threads of its own, so that it answers whatever the rest of the agent waits for."""
 
-    def __init__(self, *, host: str, port: int, status: Callable[[], Mapping[str, object]]) -> None:
+    def __init__(self, *, host: str, port: int, view: Callable[[], StateView]) -> None:
         """Bind at once, so that a port in use ends the agent. Raises OSError."""
         self._server = _Server((host, port), _Handler)
-        self._server.status = status
+        self._server.view = view
         self.port: int = self._server.server_address[1]
 
     def start(self) -> None:
@@ -32,7 +60,7 @@ class HealthServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    status: Callable[[], Mapping[str, object]]
+    view: Callable[[], StateView]
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's own
         # A checker that hangs up is none of the log's business.
@@ -46,14 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        status = self.server.status()
-        if self.path == "/status":
-            self._answer(200, status)
-        elif self.path == "/healthz":
-            ready = status["state"] == "ready"
-            self._answer(200 if ready else 503, {"state": status["state"], "reason": status["reason"]})
-        else:
-            self._answer(404, {"error": "only /healthz and /status are here"})
+        if self.path != "/healthz":
+            return self._answer(404, {"error": "only /healthz is here"})
+        view = self.server.view()
+        ready = view.state is NodeState.READY
+        return self._answer(200 if ready else 503, {"state": view.state.value, "reason": view.reason})
 
     def _answer(self, code: int, content: Mapping[str, object]) -> None:
         body = (json.dumps(content) + "\n").encode()

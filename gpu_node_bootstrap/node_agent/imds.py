@@ -64,6 +64,13 @@ class Imds:
             raise ImdsError("no instance-id")
         return found.strip()
 
+    def local_ipv4(self) -> str:
+        """Return the instance's primary private address. Raises ImdsError."""
+        found = self._get("/latest/meta-data/local-ipv4")
+        if found is None:
+            raise ImdsError("no local-ipv4")
+        return found.strip()
+
     def spot_notice(self) -> SpotNotice | None:
         """Return the notice that this node will be taken, None while there is none. Raises ImdsError."""
         found = self._get("/latest/meta-data/spot/instance-action")

@@ -14,6 +14,7 @@ from .errors import SettingsError
 PREFIX = "SPOT_FAILOVER_"
 DEFAULT_SOCKET = "/run/spot-failover/agent.sock"
 DEFAULT_IMDS = "http://169.254.169.254"
+AUTO_HOST = "auto"
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Settings:
     """Where the agent reaches the engine."""
     engine_port: int
     health_host: str
+    """Where the health check is answered; `auto`: on the node's own private address alone."""
     health_port: int
     socket: str
     imds_endpoint: str
@@ -102,7 +104,7 @@ class Settings:
     probe_seconds: float
     """An engine that shows no progress is asked for a completion this often."""
     hang_seconds: float
-    """An engine that answers nothing and makes no progress for this long hangs."""
+    """An engine that answers nothing and makes no progress for this long hangs; 0: nobody looks."""
     restart_limit: int
     """An engine that fails more often than this within the window is not started again."""
     restart_window_seconds: float
@@ -127,7 +129,7 @@ class Settings:
             engine_command=read.parsed("ENGINE_COMMAND", _command) if process else (),
             engine_host=read.text("ENGINE_HOST", "127.0.0.1"),
             engine_port=read.parsed("ENGINE_PORT", _port, "8000"),
-            health_host=read.text("HEALTH_HOST", "0.0.0.0"),  # noqa: S104 - the load balancer asks from outside
+            health_host=read.text("HEALTH_HOST", AUTO_HOST),
             health_port=read.parsed("HEALTH_PORT", _port, "8081"),
             socket=read.text("SOCKET", DEFAULT_SOCKET),
             imds_endpoint=read.text("IMDS_ENDPOINT", DEFAULT_IMDS).rstrip("/"),

@@ -14,16 +14,21 @@ class NodeState(str, Enum):
 
     STARTING = "starting"
     READY = "ready"
+    RECOVERING = "recovering"
+    """The engine had been ready, failed, and is being started again."""
     DRAINING = "draining"
     DRAINED = "drained"
     FAILED = "failed"
+    """The node will not be ready again; it answers its status and drains, and waits to be replaced."""
 
 
 _FOLLOWERS = {
-    NodeState.STARTING: {NodeState.READY, NodeState.DRAINING, NodeState.FAILED},
-    NodeState.READY: {NodeState.DRAINING, NodeState.FAILED},
+    # A start or a recovery that takes several tries says at each how it stands.
+    NodeState.STARTING: {NodeState.STARTING, NodeState.READY, NodeState.DRAINING, NodeState.FAILED},
+    NodeState.READY: {NodeState.RECOVERING, NodeState.DRAINING, NodeState.FAILED},
+    NodeState.RECOVERING: {NodeState.RECOVERING, NodeState.READY, NodeState.DRAINING, NodeState.FAILED},
     NodeState.DRAINING: {NodeState.DRAINED},
-    # A drained node is on its way out, and a failed one starts again as a new process.
+    # A drained node is on its way out, and a failed one waits for the same: no drain makes it anything else.
     NodeState.DRAINED: set(),
     NodeState.FAILED: set(),
 }
@@ -53,7 +58,7 @@ class StateMachine:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._view = StateView(NodeState.STARTING, "the engine is starting", time.time())
+        self._view = StateView(NodeState.STARTING, "the boot is being prepared", time.time())
 
     def view(self) -> StateView:
         """Return the present state."""
@@ -70,5 +75,6 @@ class StateMachine:
             before = self._view.state
             if not may_follow(before, following):
                 return None
-            self._view = StateView(following, reason, time.time())
+            since = self._view.since if following is before else time.time()
+            self._view = StateView(following, reason, since)
             return before

@@ -1,19 +1,24 @@
-"""What the agent asks of vLLM: a completion that proves readiness, and its own count of requests."""
+"""What the agent asks of vLLM: a completion that proves readiness, and its counts of work and requests."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import EngineAnswerError
 from .http_fetch import fetch
 
 READY_TIMEOUT_SECONDS = 10.0
+ALIVE_TIMEOUT_SECONDS = 2.0
 METRICS_TIMEOUT_SECONDS = 2.0
 # Neither an answer: the client went away, or the engine failed the request.
 _UNFINISHED = frozenset({"abort", "error"})
+_RUNNING = "vllm:num_requests_running"
+_WAITING = "vllm:num_requests_waiting"
+_FINISHED = "vllm:request_success_total"
 _FINISHED_REASON = re.compile(r'finished_reason="([^"]*)"')
 
 
@@ -32,6 +37,21 @@ class Load:
         return self.running + self.waiting
 
 
+@dataclass(frozen=True)
+class Vitals:
+    """What an engine that works cannot leave as it is, summed over its cores: any change is a sign of life.
+
+    The cores' schedulers report these after each step, so an API server that lives on alone changes none.
+    The prefill of a long prompt shows in the KV cache alone, for as long as it takes.
+    """
+
+    tokens: float
+    finished: int
+    running: int
+    waiting: int
+    kv_cache: float
+
+
 class EngineApi:
     """The engine's HTTP side."""
 
@@ -39,8 +59,22 @@ class EngineApi:
         self._host = host
         self._port = port
         self._model = served_model_name
+        self._headers = {"Content-Type": "application/json"}
 
-    def completes(self) -> bool:
+    def use_key(self, key: str | None) -> None:
+        """Ask with this API key from now on; None: without one."""
+        if key is not None:
+            self._headers = {**self._headers, "Authorization": f"Bearer {key}"}
+
+    def answers(self) -> bool:
+        """Return whether the engine answers over HTTP at all, which it does once it has started."""
+        try:
+            answer = fetch(self._host, self._port, "GET", "/health", timeout_seconds=ALIVE_TIMEOUT_SECONDS)
+        except (OSError, http.client.HTTPException):
+            return False
+        return answer.status == 200
+
+    def completes(self, *, timeout_seconds: float = READY_TIMEOUT_SECONDS) -> bool:
         """Return whether the engine answers a one-token completion; /health only says that it is alive."""
         request = {"model": self._model, "prompt": "a", "max_tokens": 1, "temperature": 0}
         try:
@@ -50,46 +84,72 @@ class EngineApi:
                 "POST",
                 "/v1/completions",
                 body=json.dumps(request).encode(),
-                headers={"Content-Type": "application/json"},
-                timeout_seconds=READY_TIMEOUT_SECONDS,
+                headers=self._headers,
+                timeout_seconds=timeout_seconds,
             )
             return answer.status == 200 and bool(json.loads(answer.body)["choices"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
             return False
 
     def load(self) -> Load:
-        """Read the engine's metrics. Raises EngineAnswerError."""
+        """Read the engine's count of requests. Raises EngineAnswerError."""
+        return parse_load(self._metrics(METRICS_TIMEOUT_SECONDS))
+
+    def vitals(self, *, timeout_seconds: float) -> Vitals:
+        """Read what shows that the engine works. Raises EngineAnswerError."""
+        return parse_vitals(self._metrics(timeout_seconds))
+
+    def _metrics(self, timeout_seconds: float) -> str:
         try:
-            answer = fetch(self._host, self._port, "GET", "/metrics", timeout_seconds=METRICS_TIMEOUT_SECONDS)
+            answer = fetch(self._host, self._port, "GET", "/metrics", timeout_seconds=timeout_seconds)
         except (OSError, http.client.HTTPException) as err:
             raise EngineAnswerError(f"/metrics: {err}") from err
         if answer.status != 200:
             raise EngineAnswerError(f"/metrics answered {answer.status}")
-        return parse_load(answer.body.decode("utf-8", "replace"))
+        return answer.body.decode("utf-8", "replace")
 
 
 def parse_load(metrics: str) -> Load:
     """Return the load in a Prometheus text. Raises EngineAnswerError when vLLM's gauges are not in it."""
-    sums = {"vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
-    seen: set[str] = set()
-    finished = 0.0
-    for line in metrics.splitlines():
-        if not line.startswith("vllm:"):
-            continue
-        series, _, number = line.rpartition(" ")
-        name = series.partition("{")[0]
-        if name in sums:
-            sums[name] += _number(number, line)
-            seen.add(name)
-        elif name == "vllm:request_success_total":
-            reason = _FINISHED_REASON.search(series)
-            if reason is None or reason.group(1) not in _UNFINISHED:
-                finished += _number(number, line)
-    missing = sums.keys() - seen
+    sums = _sums(metrics)
+    missing = {_RUNNING, _WAITING} - sums.keys()
     if missing:
         raise EngineAnswerError(f"/metrics lacks {', '.join(sorted(missing))}")
-    running, waiting = sums.values()
-    return Load(running=int(running), waiting=int(waiting), finished=int(finished))
+    return Load(
+        running=int(sums[_RUNNING]), waiting=int(sums[_WAITING]), finished=int(sums.get(_FINISHED, 0))
+    )
+
+
+def parse_vitals(metrics: str) -> Vitals:
+    """Return the vitals in a Prometheus text. Raises EngineAnswerError when vLLM's gauges are not in it."""
+    load, sums = parse_load(metrics), _sums(metrics)
+    return Vitals(
+        tokens=sums.get("vllm:prompt_tokens_total", 0) + sums.get("vllm:generation_tokens_total", 0),
+        finished=load.finished,
+        running=load.running,
+        waiting=load.waiting,
+        kv_cache=sums.get("vllm:kv_cache_usage_perc", 0),
+    )
+
+
+def _sums(metrics: str) -> dict[str, float]:
+    """Return each of vLLM's series by its name, summed over its labels; of finished requests the answered."""
+    sums: dict[str, float] = {}
+    for name, labels, value in _series(metrics):
+        if name == _FINISHED:
+            reason = _FINISHED_REASON.search(labels)
+            if reason is not None and reason.group(1) in _UNFINISHED:
+                continue
+        sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+def _series(metrics: str) -> Iterator[tuple[str, str, float]]:
+    for line in metrics.splitlines():
+        if line.startswith("vllm:"):
+            series, _, number = line.rpartition(" ")
+            name, _, labels = series.partition("{")
+            yield name, labels, _number(number, line)
 
 
 def _number(text: str, line: str) -> float:

@@ -68,6 +68,7 @@ _UNDERSTOOD = frozenset(
         "EnvironmentFile",
         "ExecStart",
         "ExecStartPre",
+        "ExecStartPost",
         "KillMode",
         "KillSignal",
         "TimeoutStopSec",
@@ -116,6 +117,7 @@ class Unit:
     type: str
     exec_start_pre: tuple[tuple[str, ...], ...]
     exec_start: tuple[str, ...]
+    exec_start_post: tuple[tuple[str, ...], ...]
     environment: tuple[tuple[str, str], ...]
     environment_files: tuple[EnvironmentFile, ...]
     kill_mode: KillMode
@@ -141,6 +143,7 @@ def parse_unit(name: str, text: str) -> Unit:
         type=kind,
         exec_start_pre=tuple(_command(name, line) for line in service.get("ExecStartPre", [])),
         exec_start=_command(name, starts[0]),
+        exec_start_post=tuple(_command(name, line) for line in service.get("ExecStartPost", [])),
         environment=tuple(_assignments(service.get("Environment", []))),
         environment_files=tuple(
             EnvironmentFile(Path(line.lstrip("-")), line.startswith("-"))

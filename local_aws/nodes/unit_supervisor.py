@@ -69,9 +69,7 @@ class Supervisor:
         environment = service_environment(self._unit, self._root, {**os.environ, UNIT_MARK: self._mark})
         directory = self._unit.working_directory or self._root
         for command in self._unit.exec_start_pre:
-            before = subprocess.run(
-                expand_command(command, self._root, environment), env=environment, cwd=directory, check=False
-            )
+            before = self._run_to_its_end(command, environment)
             if before.returncode:
                 return before.returncode
         self._main = subprocess.Popen(
@@ -82,9 +80,18 @@ class Supervisor:
             start_new_session=True,
         )
         self._note("active", None)
+        for command in self._unit.exec_start_post:
+            self._run_to_its_end(command, environment)
         status = self._wait()
         self._end_leftovers()
         return status
+
+    def _run_to_its_end(
+        self, command: tuple[str, ...], environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[bytes]:
+        directory = self._unit.working_directory or self._root
+        words = expand_command(command, self._root, environment)
+        return subprocess.run(words, env=environment, cwd=directory, check=False)
 
     def _wait(self) -> int:
         assert self._main is not None

@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import http.client
-import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpu_node_bootstrap.node_agent.times import format_utc
-from gpu_node_bootstrap.node_agent.vllm_api import parse_load
-from local_aws.engines.commands import engine_command, engine_environment
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-INSTANCE_ID = "i-0123456789abcdef0"
-HOST = "127.0.0.1"
-
-
-def oldest_python() -> str | None:
-    """Return an interpreter of the oldest version that the agent promises, where this machine has one."""
-    candidates = [
-        shutil.which("python3.9"),
-        *glob.glob(os.path.expanduser("~/.pyenv/versions/3.9.*/bin/python3.9")),
-    ]
-    for candidate in filter(None, candidates):
-        if subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return candidate
-    return None
-
-
-AGENT_PYTHON = oldest_python() or sys.executable
+from tests.unit.node import node_kit
+from tests.unit.node.node_kit import FakeAws, FakeImds, NodeMaker, oldest_python
 
 
 @pytest.fixture(scope="session")
 def kit() -> Any:
-    """Return what tests share; they cannot import this module by a name."""
-    return sys.modules[__name__]
+    """Return what tests share."""
+    return node_kit
 
 
 @pytest.fixture(scope="session")
@@ -61,83 +26,6 @@ def python39() -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def eventually(condition: Callable[[], Any], *, within: float = 10.0, what: str = "") -> Any:
-    """Return the first true value of `condition`; fail when none comes."""
-    ends_at = time.monotonic() + within
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > ends_at:
-            pytest.fail(f"not within {within:g} s: {what or condition}")
-        time.sleep(0.02)
-
-
-class FakeImds:
-    """The metadata service, version 2: a request without a token that it gave is refused."""
-
-    def __init__(self) -> None:
-        self.instance_id: str | None = INSTANCE_ID
-        self.instance_action: str | None = None
-        self.failing_with: int | None = None
-        self.tokens: set[str] = set()
-        self.paths: list[str] = []
-        imds = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                token = f"token-{len(imds.paths)}"
-                imds.paths.append(self.path)
-                if self.headers.get("X-aws-ec2-metadata-token-ttl-seconds"):
-                    imds.tokens.add(token)
-                    self._answer(200, token)
-                else:
-                    self._answer(400, "")
-
-            def do_GET(self) -> None:
-                imds.paths.append(self.path)
-                pages = {
-                    "/latest/meta-data/instance-id": imds.instance_id,
-                    "/latest/meta-data/spot/instance-action": imds.instance_action,
-                }
-                page = pages.get(self.path)
-                if imds.failing_with is not None:
-                    self._answer(imds.failing_with, "")
-                elif self.headers.get("X-aws-ec2-metadata-token") not in imds.tokens:
-                    self._answer(401, "")
-                else:
-                    self._answer(404 if page is None else 200, page or "")
-
-            def _answer(self, status: int, text: str) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *_arguments: object) -> None:
-                return
-
-        self._server = ThreadingHTTPServer((HOST, 0), Handler)
-        self.endpoint = f"http://{HOST}:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def give_notice(self, *, seconds: float, action: str = "terminate") -> float:
-        deadline = time.time() + seconds
-        self.instance_action = json.dumps({"action": action, "time": format_utc(deadline)})
-        return deadline
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def imds() -> Iterator[FakeImds]:
     fake = FakeImds()
@@ -145,169 +33,9 @@ def imds() -> Iterator[FakeImds]:
     fake.close()
 
 
-@dataclass
-class FakeAws:
-    """An `aws` on PATH that records how it was called and does what a test wants."""
-
-    directory: Path
-
-    def __post_init__(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.calls_file = self.directory / "aws-calls"
-        self.behaves("exit 0")
-
-    def behaves(self, shell: str) -> None:
-        """Do this after each call was recorded; `$n` is the call's number from 1."""
-        program = self.directory / "aws"
-        record = f'printf "%s\\n" "$*" >> {self.calls_file}; n=$(grep -c "" {self.calls_file})'
-        program.write_text(f"#!/bin/bash\n{record}\n{shell}\n")
-        program.chmod(0o755)
-
-    @property
-    def calls(self) -> list[str]:
-        return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
-
-
 @pytest.fixture
 def aws(tmp_path: Path) -> FakeAws:
     return FakeAws(tmp_path / "bin")
-
-
-@dataclass
-class Node:
-    """An agent under test."""
-
-    process: subprocess.Popen[str]
-    environment: dict[str, str]
-    engine_port: int
-    health_port: int
-    log_path: Path
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=16))
-
-    def http(
-        self, method: str, port: int, path: str, body: Any = None, *, timeout: float = 30
-    ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
-        try:
-            content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-            return answer.status, json.loads(text) if text.startswith("{") else text
-        finally:
-            connection.close()
-
-    def health(self) -> int:
-        """Return /healthz's status, 0 when nothing answers."""
-        try:
-            return self.http("GET", self.health_port, "/healthz", timeout=5)[0]
-        except OSError:
-            return 0
-
-    def status(self) -> dict[str, Any]:
-        content: dict[str, Any] = self.http("GET", self.health_port, "/status", timeout=5)[1]
-        return content
-
-    def wait_ready(self) -> None:
-        eventually(lambda: self.health() == 200, what="ready")
-
-    def complete(self, tokens: int, *, timeout: float = 30) -> Future[tuple[int, Any]]:
-        """Begin a completion; it takes 10 ms a token at the tests' pace."""
-        body = {"model": "tiny", "prompt": "a", "max_tokens": tokens}
-        return self.pool.submit(self.http, "POST", self.engine_port, "/v1/completions", body, timeout=timeout)
-
-    def in_flight(self) -> int:
-        return parse_load(self.http("GET", self.engine_port, "/metrics")[1]).in_flight
-
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [AGENT_PYTHON, "-m", "node_agent", *arguments]
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    def drain(self, *, seconds: float) -> dict[str, Any]:
-        """Drain by command, and return the outcome that it printed."""
-        done = self.cli("drain", "--deadlines", f"{INSTANCE_ID}@{format_utc(time.time() + seconds)}")
-        assert done.returncode == 0, done.stderr
-        (line,) = done.stdout.splitlines()
-        outcome: dict[str, Any] = json.loads(line)
-        return outcome
-
-    def drain_later(self, *, seconds: float) -> Future[dict[str, Any]]:
-        return self.pool.submit(self.drain, seconds=seconds)
-
-    def engine_pids(self) -> list[int]:
-        pids: list[int] = self.status()["engine"]["pids"]
-        return pids
-
-    def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
-
-    def events(self) -> list[str]:
-        return [entry["event"] for entry in self.log()]
-
-
-class NodeMaker:
-    """Starts nodes, and sees to it that nothing of them outlives the test."""
-
-    def __init__(self, tmp_path: Path, imds: FakeImds, aws: FakeAws) -> None:
-        self._tmp_path = tmp_path
-        self._imds = imds
-        self._aws = aws
-        self._nodes: list[Node] = []
-
-    def __call__(
-        self, *, engine: Sequence[str] | None = None, start_seconds: float = 0.1, **settings: str | float
-    ) -> Node:
-        engine_port, health_port = free_port(), free_port()
-        command = engine_command(
-            "emulated", host=HOST, port=engine_port, start_seconds=start_seconds, tokens_per_second=100
-        )
-        command = list(engine or [*command, "--exit-seconds", "0.1", "--core"])
-        own = {
-            "FLEET": "chat",
-            "REGION": "eu-west-1",
-            "ASG_NAME": "spot-failover-chat",
-            "LIFECYCLE_HOOK": "spot-failover-ready",
-            "ENGINE": "process",
-            "SERVED_MODEL_NAME": "tiny",
-            "ENGINE_COMMAND": json.dumps(command),
-            "ENGINE_PORT": engine_port,
-            "HEALTH_HOST": HOST,
-            "HEALTH_PORT": health_port,
-            "SOCKET": self._tmp_path / "run" / "agent.sock",
-            "IMDS_ENDPOINT": self._imds.endpoint,
-            "SETTLE_SECONDS": 0.6,
-            "DEADLINE_MARGIN_SECONDS": 1,
-            **settings,
-        }
-        environment = {
-            **os.environ,
-            **engine_environment("emulated"),
-            **{f"SPOT_FAILOVER_{name}": str(value) for name, value in own.items()},
-            "PATH": f"{self._aws.directory}:{os.environ['PATH']}",
-        }
-        environment["PYTHONPATH"] = f"{REPOSITORY}:{REPOSITORY / 'gpu_node_bootstrap'}"
-        log_path = self._tmp_path / f"agent-{len(self._nodes)}.log"
-        with log_path.open("w") as log:
-            process = subprocess.Popen(
-                [AGENT_PYTHON, "-m", "node_agent", "run"], env=environment, stdout=log, stderr=log, text=True
-            )
-        node = Node(process, environment, engine_port, health_port, log_path)
-        self._nodes.append(node)
-        return node
-
-    def clean_up(self) -> None:
-        for node in self._nodes:
-            pids: list[int] = []
-            with contextlib.suppress(OSError):
-                pids = node.engine_pids()
-            node.process.kill()
-            node.process.wait()
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            node.pool.shutdown(wait=False, cancel_futures=True)
 
 
 @pytest.fixture
@@ -315,13 +43,3 @@ def make_node(tmp_path: Path, imds: FakeImds, aws: FakeAws) -> Iterator[NodeMake
     maker = NodeMaker(tmp_path, imds, aws)
     yield maker
     maker.clean_up()
-
-
-def alive(pids: Sequence[int]) -> list[int]:
-    """Return those that live; a dead process that nobody has reaped does not."""
-    found = []
-    for pid in pids:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
-                found.append(pid)
-    return found

@@ -17,11 +17,11 @@ def test_a_node_is_unready_until_a_completion_was_answered_and_then_tells_its_gr
 ) -> None:
     node = make_node(start_seconds=0.5)
     kit.eventually(lambda: node.health() == 503, what="answering while the engine starts")
-    assert node.status()["state"] == "starting"
+    assert (node.status()["state"], node.status()["reason"]) == ("starting", "the engine is starting")
     node.wait_ready()
     kit.eventually(lambda: node.status()["hook"]["result"] == "completed")
     assert aws.calls == [
-        "autoscaling complete-lifecycle-action --region eu-west-1 "
+        "--region eu-west-1 autoscaling complete-lifecycle-action "
         "--auto-scaling-group-name spot-failover-chat "
         f"--lifecycle-hook-name spot-failover-ready --instance-id {kit.INSTANCE_ID} "
         "--lifecycle-action-result CONTINUE"
@@ -171,33 +171,6 @@ def test_sigterm_drains_and_then_ends_the_agent(kit: Any, make_node: Any) -> Non
     assert not Path(node.environment["SPOT_FAILOVER_SOCKET"]).exists()
 
 
-def test_an_engine_that_crashes_ends_the_agent_with_an_error_and_takes_its_cores_along(
-    kit: Any, make_node: Any
-) -> None:
-    node = make_node()
-    node.wait_ready()
-    pids = node.engine_pids()
-    assert len(pids) == 3, "guard, server and core"
-    os.kill(sorted(pids)[1], signal.SIGKILL)
-    assert node.process.wait(timeout=10) == 1
-    (failure,) = [entry for entry in node.log() if entry["event"] == "engine_failed"]
-    assert "status 137" in failure["reason"]
-    assert not kit.alive(pids)
-
-
-def test_an_engine_that_cannot_start_ends_the_agent_with_an_error(kit: Any, make_node: Any, aws: Any) -> None:
-    node = make_node(engine=["/no/such/engine"])
-    assert node.process.wait(timeout=10) == 1
-    assert [call.split()[-1] for call in aws.calls] == ["ABANDON"]
-    assert "engine_failed" in node.events()
-
-
-def test_an_engine_that_is_never_ready_ends_the_agent_in_time(kit: Any, make_node: Any) -> None:
-    node = make_node(start_seconds=60, START_LIMIT_SECONDS=0.5)
-    assert node.process.wait(timeout=10) == 1
-    assert "not ready within 0.5 s" in node.log_path.read_text()
-
-
 def test_an_agent_that_is_killed_leaves_no_engine_behind(kit: Any, make_node: Any) -> None:
     node = make_node()
     node.wait_ready()
@@ -253,3 +226,12 @@ def test_every_log_line_names_fleet_and_instance(kit: Any, make_node: Any) -> No
         "engine_terminated",
         "drain_finished",
     }
+
+
+def test_http_tells_the_health_and_nothing_else(make_node: Any) -> None:
+    node = make_node()
+    node.wait_ready()
+    told = {"state": "ready", "reason": "the engine answered a completion"}
+    assert node.http("GET", node.health_port, "/healthz") == (200, told)
+    for path in ("/status", "/", "/healthz/"):
+        assert node.http("GET", node.health_port, path) == (404, {"error": "only /healthz is here"})
