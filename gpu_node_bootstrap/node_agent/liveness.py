@@ -60,6 +60,7 @@ class Liveness:
         self._api = api
         self._probe_seconds = probe_seconds
         self._hang_seconds = hang_seconds
+        self._least_seconds = min(LEAST_ANSWER_SECONDS, hang_seconds)
         self._log = log
         self._last: Vitals | None = None
         self._sign_at = time.monotonic()
@@ -106,14 +107,14 @@ class Liveness:
             return verdict
         answered = self._completes(self._hang_seconds - self.silent_seconds)
         # What kept it from answering may have been work.
-        return self._judge(moved=not answered and self._moved(LEAST_ANSWER_SECONDS), answered=answered)
+        return self._judge(moved=not answered and self._moved(self._least_seconds), answered=answered)
 
     def _judge(self, *, moved: bool, answered: bool | None) -> Verdict:
         return judge(Signs(self.silent_seconds, self._hang_seconds, moved, answered))
 
     def _moved(self, timeout_seconds: float) -> bool:
         try:
-            vitals = self._api.vitals(timeout_seconds=max(LEAST_ANSWER_SECONDS, timeout_seconds))
+            vitals = self._api.vitals(timeout_seconds=max(self._least_seconds, timeout_seconds))
         except EngineAnswerError:
             return False
         moved = self._last is not None and vitals != self._last
@@ -124,4 +125,4 @@ class Liveness:
         with self._probe_allowed:
             if self._stopped.is_set():
                 return True
-            return self._api.completes(timeout_seconds=max(LEAST_ANSWER_SECONDS, timeout_seconds))
+            return self._api.completes(timeout_seconds=max(self._least_seconds, timeout_seconds))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit.node import node_kit
-from tests.unit.node.node_kit import FakeAws, FakeImds, NodeMaker, oldest_python
+from tests.unit.node.fakes import FakeAws, FakeImds
+from tests.unit.node.node_kit import NodeMaker, oldest_python
 
 
 @pytest.fixture(scope="session")
