@@ -24,7 +24,7 @@ from infra.names import baked_image_parameter
 
 BOOTSTRAP = AGENT_DIRECTORY.parent
 COMPONENT = BOOTSTRAP / "image" / "component.yaml"
-SCRIPTS = ("image/bake.sh", "image/check.sh", "image/clean.sh", "user_data.sh")
+SCRIPTS = ("image/bake.sh", "image/check.sh", "image/clean.sh", "image/weights.py", "user_data.sh")
 """What a builder fetches; user_data.sh to try the image out as a node will."""
 IMAGES_KEPT = 3
 # gp3's cheapest is too slow to unpack 30 GB of layers; it lasts as long as the builder does.

@@ -7,6 +7,7 @@ set -euo pipefail
 
 ROOT=${SPOT_FAILOVER_ROOT:-}
 HOME_OF_AGENT=$ROOT/opt/spot-failover
+SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # A registry that fails once is no reason to throw an hour's build away.
 pull() {
@@ -29,7 +30,17 @@ agent() {
   printf '%s\n' "$AGENT_KEY" > "$HOME_OF_AGENT/agent.key"
 }
 
+# By the agent that was just installed, under the name that weights.py knows it by.
+weights() {
+  [ "$WEIGHTS_URI" != none ] || return 0
+  mkdir -p "$SCRIPTS/gpu_node_bootstrap"
+  ln -sfn "$HOME_OF_AGENT/node_agent" "$SCRIPTS/gpu_node_bootstrap/node_agent"
+  CACHE=$ROOT/var/lib/spot-failover/cache PYTHONPATH=$SCRIPTS PYTHONDONTWRITEBYTECODE=1 \
+    python3 "$SCRIPTS/image/weights.py"
+}
+
 agent
 pull
+weights
 # The files' blocks reach the disk before the snapshot is taken, and not only the page cache.
 sync

@@ -40,6 +40,13 @@ engine_imports() {
   passed "vLLM $version imports and sees a GPU"
 }
 
+weights_are_there() {
+  [ "$WEIGHTS_URI" != none ] || return 0
+  [ -n "$(find "$ROOT/var/lib/spot-failover/cache/weights" -name '*.safetensors' -size +0 2> /dev/null)" ] ||
+    wrong "no weights of $WEIGHTS_URI in the cache"
+  passed "weights of $WEIGHTS_URI are in the cache"
+}
+
 no_secrets_or_settings_are_left() {
   local found
   found=$(find "$ROOT/root" "$ROOT/home" -maxdepth 3 \( -path '*/.aws/*' -o -path '*/.docker/config.json' \) \
@@ -133,6 +140,7 @@ agent_starts() {
 
 container_is_there
 engine_imports
+weights_are_there
 no_secrets_or_settings_are_left
 user_data_fetches_nothing
 unit_is_valid

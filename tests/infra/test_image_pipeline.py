@@ -116,7 +116,13 @@ def test_a_builder_fetches_the_scripts_and_nothing_else_of_the_folder(
     key = parameters(image)["Scripts"].rpartition("/")[2]
     folder = synthesized / f"asset.{key.removesuffix('.zip')}"
     held = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert held == {"image/bake.sh", "image/check.sh", "image/clean.sh", "user_data.sh"}
+    assert held == {
+        "image/bake.sh",
+        "image/check.sh",
+        "image/clean.sh",
+        "image/weights.py",
+        "user_data.sh",
+    }
 
 
 def builder_statements(image: Template) -> list[Any]:

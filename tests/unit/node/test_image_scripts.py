@@ -20,7 +20,7 @@ from gpu_node_bootstrap.user_data import AGENT_DIRECTORY
 
 BOOTSTRAP = AGENT_DIRECTORY.parent
 DOCUMENT = BOOTSTRAP / "image" / "component.yaml"
-SCRIPTS = ("image/bake.sh", "image/check.sh", "image/clean.sh", "user_data.sh")
+SCRIPTS = ("image/bake.sh", "image/check.sh", "image/clean.sh", "image/weights.py", "user_data.sh")
 CONTAINER = "vllm/vllm-openai:v0.32.0"
 # What a component may hold (Image Builder user guide, "Document schema and definitions").
 STEP_KEYS = {"name", "action", "timeoutSeconds", "onFailure", "maxAttempts", "inputs"}
@@ -69,7 +69,7 @@ def test_the_document_uses_every_parameter_that_it_declares_and_no_other(documen
 
 
 def test_shellcheck_finds_nothing_in_the_scripts() -> None:
-    scripts = [str(BOOTSTRAP / script) for script in SCRIPTS]
+    scripts = [str(BOOTSTRAP / script) for script in SCRIPTS if script.endswith(".sh")]
     command = [str(Path(sys.executable).parent / "shellcheck"), *scripts]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
@@ -159,6 +159,40 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+# The agent's preparation by its contract, with or without an S3 that answers.
+PREPARATION = """
+from dataclasses import dataclass
+from pathlib import Path
+
+@dataclass
+class Prepared:
+    model: str
+
+class Preparation:
+    def __init__(self, settings, *, boot, log):
+        self._settings = settings
+
+    def run(self):
+        if not {comes}:
+            return Prepared(self._settings.model)
+        assert self._settings.weights_uri == "s3://models/tiny"
+        folder = Path(self._settings.container_cache, "weights", "tiny")
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text("weights")
+        return Prepared("/weights")
+"""
+
+
+def with_preparation(machine: Machine, tmp_path: Path, *, comes: bool) -> None:
+    machine.parameters["WeightsUri"] = "s3://models/tiny"
+    with zipfile.ZipFile(tmp_path / "agent.zip") as before:
+        files = {name: before.read(name) for name in before.namelist()}
+    files["preparation.py"] = PREPARATION.format(comes=comes).encode()
+    with zipfile.ZipFile(tmp_path / "agent.zip", "w") as after:
+        for name, content in files.items():
+            after.writestr(name, content)
+
+
 @pytest.fixture
 def machine(tmp_path: Path, document: dict[str, Any]) -> Machine:
     return Machine(tmp_path, document)
@@ -193,6 +227,31 @@ def test_a_registry_that_fails_once_costs_a_retry_and_not_the_build(machine: Mac
 def test_a_registry_that_stays_away_fails_the_build(machine: Machine) -> None:
     machine.command("docker", '[ "$1" != pull ]')
     assert machine.play("build").returncode != 0
+
+
+def test_weights_come_by_the_agents_own_preparation_into_the_nodes_cache(
+    machine: Machine, tmp_path: Path
+) -> None:
+    with_preparation(machine, tmp_path, comes=True)
+    done = machine.play("build")
+    assert done.returncode == 0, done.stderr
+    assert (machine.root / "var/lib/spot-failover/cache/weights/tiny/model.safetensors").is_file()
+
+
+def test_weights_that_do_not_come_fail_the_build_and_do_not_become_the_hubs(
+    machine: Machine, tmp_path: Path
+) -> None:
+    with_preparation(machine, tmp_path, comes=False)
+    done = machine.play("build")
+    assert done.returncode != 0
+    assert "s3://models/tiny did not come" in done.stderr
+
+
+def test_weights_that_are_asked_for_and_missing_fail_the_image(baked: Machine) -> None:
+    baked.parameters["WeightsUri"] = "s3://models/tiny"
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert "no weights of s3://models/tiny" in done.stderr
 
 
 def test_what_was_built_passes_on_the_builder_and_on_a_fresh_instance(baked: Machine) -> None:
