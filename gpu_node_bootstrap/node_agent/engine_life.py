@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from .boot import BootRecord, Phase
+from .diagnosis import collect
 from .engine import Engine
 from .errors import EngineError, PreparationError
 from .liveness import Liveness
@@ -120,7 +121,8 @@ class EngineLife:
             self._tail = self._engine.log_tail(TAIL_LINES) or self._tail
 
     def log_tail(self) -> list[str]:
-        """Return the last lines that are kept of the engine's log."""
+        """Return the last lines of the engine's log, or those that were kept of one that is gone."""
+        self.keep_log()
         return list(self._tail)
 
     def describe(self) -> dict[str, object]:
@@ -171,10 +173,9 @@ class EngineLife:
             with self._lock:
                 if self._closed.is_set():
                     return None
-                if self._started:
-                    self._engine = self._make_engine()
-                self._started = True
+                self._engine, self._started = self._make_engine(), False
                 self._engine.start(prepared)
+                self._started = True
         except EngineError as err:
             return Failure(Cause.NOT_STARTED, str(err), time.time())
         failure = self._until_ready()
@@ -265,7 +266,7 @@ class EngineLife:
         return True
 
     def _clear_away(self) -> None:
-        self.keep_log()
+        collect({"engine_log": self.keep_log})
         left = self._engine.describe()
         try:
             self._engine.kill()

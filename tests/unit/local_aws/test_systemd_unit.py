@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from local_aws.nodes.systemd_unit import (
     service_environment,
 )
 
+SUPERVISOR = Path(__file__).resolve().parents[3] / "local_aws/nodes/unit_supervisor.py"
 INSTALLED = Path(__file__).resolve().parents[3] / "gpu_node_bootstrap/node_agent/system"
 
 
@@ -38,6 +41,15 @@ def test_what_is_not_emulated_is_an_error(line: str) -> None:
     start = "" if line.startswith("ExecStart") else "ExecStart=/bin/true\n"
     with pytest.raises((UnitError, ValueError)):
         parse_unit("x.service", f"[Service]\n{start}{line}\n")
+
+
+def test_a_command_after_the_start_runs_while_the_service_does(tmp_path: Path) -> None:
+    unit = tmp_path / "etc/systemd/system/x.service"
+    unit.parent.mkdir(parents=True)
+    shell = "until [ -e started ]; do sleep 0.02; done"
+    unit.write_text(f"[Service]\nExecStart=/bin/sh -c '{shell}'\nExecStartPost=-/usr/bin/touch started\n")
+    command = [sys.executable, str(SUPERVISOR), str(tmp_path), "x.service"]
+    assert subprocess.run(command, timeout=20, check=False).returncode == 0
 
 
 def test_later_files_win_and_missing_ones_must_be_optional(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpu_node_bootstrap.node_agent.errors import EngineAnswerError
-from gpu_node_bootstrap.node_agent.vllm_api import EngineApi, Load, parse_load
+from gpu_node_bootstrap.node_agent.vllm_api import EngineApi, Load, Vitals, parse_load, parse_vitals
 
 # From vLLM 0.32.0's own /metrics, with a second engine core added.
 METRICS = """\
@@ -25,6 +26,11 @@ vllm:num_requests_running{engine="1",model_name="a } b"} 1.0
 vllm:num_requests_waiting{engine="0",model_name="a } b"} 4.0
 vllm:num_requests_waiting{engine="1",model_name="a } b"} 0.0
 vllm:num_requests_waiting_by_reason{engine="0",model_name="a } b",reason="capacity"} 4.0
+vllm:kv_cache_usage_perc{engine="0",model_name="a } b"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="a } b"} 0.5
+vllm:prompt_tokens_total{engine="0",model_name="a } b"} 100.0
+vllm:prompt_tokens_by_source_total{engine="0",model_name="a } b",source="local"} 100.0
+vllm:generation_tokens_total{engine="1",model_name="a } b"} 11.0
 # TYPE vllm:request_success_total counter
 vllm:request_success_total{engine="0",finished_reason="stop",model_name="a } b"} 10.0
 vllm:request_success_total{engine="0",finished_reason="length",model_name="a } b"} 5.0
@@ -38,6 +44,10 @@ python_gc_objects_collected_total{generation="0"} 9999.0
 
 def test_requests_are_summed_over_cores_and_only_answered_ones_count_as_finished() -> None:
     assert parse_load(METRICS) == Load(running=3, waiting=4, finished=16)
+
+
+def test_what_an_engine_works_on_shows_in_its_vitals() -> None:
+    assert parse_vitals(METRICS) == Vitals(tokens=111, finished=16, running=3, waiting=4, kv_cache=0.75)
 
 
 def test_the_project_reads_what_prometheus_own_parser_reads() -> None:
@@ -79,6 +89,44 @@ def _trickle(server: socket.socket, opening: bytes) -> None:
                     connection.sendall(b"x")
         except OSError:
             return
+
+
+class KeyedEngine(BaseHTTPRequestHandler):
+    """Guards its completions and nothing else, as vLLM does with --api-key."""
+
+    def do_GET(self) -> None:
+        self._answer(200 if self.path == "/health" else 404)
+
+    def do_POST(self) -> None:
+        self._answer(200 if self.headers["Authorization"] == "Bearer the key" else 401)
+
+    def _answer(self, status: int) -> None:
+        body = b'{"choices": [{}]}'
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        return
+
+
+def test_an_engine_with_a_key_is_asked_with_it(kit: Any) -> None:
+    with ThreadingHTTPServer((kit.HOST, 0), KeyedEngine) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        api = EngineApi(host=kit.HOST, port=server.server_address[1], served_model_name="tiny")
+        api.use_key(None)
+        assert api.answers()
+        assert not api.completes()
+        api.use_key("the key")
+        assert api.completes()
+        server.shutdown()
+
+
+def test_an_engine_that_has_not_started_does_not_answer(kit: Any) -> None:
+    api = EngineApi(host=kit.HOST, port=kit.free_port(), served_model_name="tiny")
+    assert not api.answers()
+    assert not api.completes()
 
 
 def test_agent_and_engine_need_no_third_party_package() -> None:

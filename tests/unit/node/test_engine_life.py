@@ -9,78 +9,9 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from gpu_node_bootstrap.node_agent.failure import must_ask
-from gpu_node_bootstrap.node_agent.hook import HookAnswer, HookResult, HookView
-from gpu_node_bootstrap.node_agent.restarts import (
-    LONGEST_PAUSE_SECONDS,
-    GiveUp,
-    Restart,
-    after_failure,
-)
-from gpu_node_bootstrap.node_agent.service import in_service
 
 XID_79 = "NVRM: Xid (PCI:0000:31:00): 79, pid=4711, GPU has fallen off the bus."
 XID_13 = "NVRM: Xid (PCI:0000:31:00): 13, pid=4711, name=VLLM, Graphics Exception"
-
-
-def test_each_restart_in_a_window_waits_twice_as_long_as_the_one_before_it_up_to_a_limit() -> None:
-    failed_at = [float(number) for number in range(8)]
-    pauses = [
-        after_failure(failed_at[: number + 1], now=float(number), limit=10, window_seconds=600)
-        for number in range(8)
-    ]
-    assert pauses == [Restart(seconds) for seconds in (1, 2, 4, 8, 16, 30, 30, 30)]
-
-
-def test_an_engine_is_given_up_at_the_failure_after_its_last_restart() -> None:
-    assert after_failure([0, 1, 2], now=2, limit=3, window_seconds=600) == Restart(4)
-    assert after_failure([0, 1, 2, 3], now=3, limit=3, window_seconds=600) == GiveUp(4)
-    assert after_failure([0], now=0, limit=0, window_seconds=600) == GiveUp(1)
-
-
-def test_failures_of_long_ago_are_forgiven() -> None:
-    assert after_failure([0, 1, 2, 3, 700], now=700, limit=3, window_seconds=600) == Restart(1)
-
-
-@given(st.lists(st.floats(0, 1e4), min_size=1), st.integers(0, 5), st.floats(1, 1e3))
-def test_no_more_restarts_than_the_limit_begin_within_any_window(
-    times: list[float], limit: int, window: float
-) -> None:
-    failed_at = sorted(times)
-    decisions = [
-        after_failure(failed_at[: number + 1], now=at, limit=limit, window_seconds=window)
-        for number, at in enumerate(failed_at)
-    ]
-    for at in failed_at:
-        restarted = [
-            when
-            for when, decision in zip(failed_at, decisions, strict=True)
-            if isinstance(decision, Restart) and at - window <= when <= at
-        ]
-        assert len(restarted) <= limit
-    assert all(each.pause_seconds <= LONGEST_PAUSE_SECONDS for each in decisions if isinstance(each, Restart))
-
-
-@pytest.mark.parametrize(
-    ("result", "answer", "serves", "asks"),
-    [
-        (HookResult.NO_HOOK, None, True, True),
-        (HookResult.PENDING, None, False, None),
-        (HookResult.PENDING, HookAnswer.ABANDON, False, None),
-        (HookResult.NOT_WAITING, HookAnswer.CONTINUE, True, True),
-        (HookResult.NOT_WAITING, HookAnswer.ABANDON, True, True),
-        (HookResult.COMPLETED, HookAnswer.CONTINUE, True, True),
-        (HookResult.COMPLETED, HookAnswer.ABANDON, False, False),
-    ],
-)
-def test_a_failed_node_asks_for_a_replacement_unless_its_launch_was_abandoned(
-    result: HookResult, answer: HookAnswer | None, serves: bool, asks: bool | None
-) -> None:
-    assert in_service(HookView(result, answer=answer)) is serves
-    assert must_ask(HookView(result, answer=answer)) is asks
 
 
 def test_a_crashed_engine_is_started_again_and_its_orphaned_core_is_gone(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpu_node_bootstrap.node_agent.boot import Phase
 from gpu_node_bootstrap.node_agent.deadlines import own_deadline, parse_deadlines
 from gpu_node_bootstrap.node_agent.env_file import effective_environment, parse_env_file
 from gpu_node_bootstrap.node_agent.errors import ControlError, SettingsError
@@ -33,6 +34,9 @@ def test_a_container_is_the_default_and_the_rest_has_defaults_too() -> None:
     assert (settings.engine_port, settings.health_port) == (8000, 8081)
     assert (settings.settle_seconds, settings.deadline_margin_seconds) == (15, 8)
     assert settings.lifecycle_hook == ""
+    assert settings.health_host == "auto"
+    assert settings.phase_limits[Phase.ENGINE] == 1200
+    assert (settings.booted_at, settings.user_data_started_at) == (None, None)
 
 
 @pytest.mark.parametrize("missing", [name for name in ENVIRONMENT if not name.endswith("_ARGS")])
@@ -51,6 +55,15 @@ def test_a_missing_setting_is_named(missing: str) -> None:
         ("HEALTH_PORT", "http"),
         ("SETTLE_SECONDS", "-1"),
         ("DEADLINE_MARGIN_SECONDS", "nan"),
+        ("WEIGHTS_URI", "https://bucket/prefix"),
+        ("WEIGHTS_LOAD", "copy"),
+        ("ARTIFACTS_URI", "s3:///prefix"),
+        ("BOOTED_AT", "yesterday"),
+        ("PHASE_LIMITS", "[]"),
+        ("PHASE_LIMITS", '{"lunch": 3600}'),
+        ("PHASE_LIMITS", '{"engine": -1}'),
+        ("RESTART_LIMIT", "-1"),
+        ("RESTART_LIMIT", "often"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named_with_its_value(name: str, value: str) -> None:
@@ -67,6 +80,11 @@ def test_a_process_needs_a_command_and_no_image() -> None:
         Settings.from_environment({**local, "SPOT_FAILOVER_ENGINE_COMMAND": "[]"})
     settings = Settings.from_environment({**local, "SPOT_FAILOVER_ENGINE_COMMAND": '["engine"]'})
     assert settings.engine_command == ("engine",)
+
+
+def test_a_phases_limit_is_changed_without_touching_the_others() -> None:
+    settings = Settings.from_environment({**ENVIRONMENT, "SPOT_FAILOVER_PHASE_LIMITS": '{"weights": 60}'})
+    assert (settings.phase_limits[Phase.WEIGHTS], settings.phase_limits[Phase.IMAGE]) == (60, 900)
 
 
 def test_environment_files_are_read_as_systemd_reads_them() -> None:
@@ -135,10 +153,26 @@ def test_a_time_that_is_not_in_utc_is_refused(text: str) -> None:
         parse_utc(text)
 
 
+def test_a_state_that_is_said_again_with_another_reason_keeps_its_beginning() -> None:
+    machine = StateMachine()
+    since = machine.view().since
+    assert machine.move(NodeState.STARTING, "the engine is starting") is NodeState.STARTING
+    assert (machine.view().since, machine.view().reason) == (since, "the engine is starting")
+
+
+def test_a_node_recovers_only_from_having_been_ready() -> None:
+    machine = StateMachine()
+    assert machine.move(NodeState.RECOVERING, "") is None
+    for state in (NodeState.READY, NodeState.RECOVERING, NodeState.RECOVERING, NodeState.READY):
+        assert machine.move(state, "") is not None
+    assert machine.move(NodeState.STARTING, "") is None
+
+
 def test_a_node_that_drains_or_failed_is_never_ready_again() -> None:
     for left in (NodeState.DRAINING, NodeState.FAILED):
         machine = StateMachine()
         assert machine.move(NodeState.READY, "") is NodeState.STARTING
         assert machine.move(left, "gone") is NodeState.READY
-        assert machine.move(NodeState.READY, "") is None
+        for state in (NodeState.READY, NodeState.RECOVERING, NodeState.STARTING):
+            assert machine.move(state, "") is None
         assert (machine.state, machine.view().reason) == (left, "gone")
