@@ -74,7 +74,7 @@ class Node:
     engine_port: int
     health_port: int
     log_path: Path
-    kernel_log: Path
+    kernel_log: Path = Path(os.devnull)
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(max_workers=16))
 
     @property
