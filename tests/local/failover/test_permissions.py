@@ -1,4 +1,4 @@
-"""Each function may do what it does and nothing else: its deployed role against the calls it makes."""
+"""Functions and nodes may do what they do and nothing else: deployed roles against the calls they make."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spot_failover.incidents import Entry
 from spot_failover.outcomes import Outcome, Step
 from spot_failover.timestamps import format_milliseconds
 
-from tests.local.failover.deployed_fleet import DeployedFleet
+from tests.local.failover.deployed_fleet import DeployedFleet, wait_for
 
 FUNCTIONS = ("deregister_target", "drain_node", "request_replacement", "track_incident")
 # What a transaction needs is the permission for its items (DynamoDB developer guide, "IAM and transactions").
@@ -195,3 +195,27 @@ def test_a_function_without_one_of_its_permissions_is_refused_exactly_that(
         assert _wait_for_nothing(not_as_taken, seconds=20) == {}, f"refused otherwise than {taken} taken"
         for function in taken:
             roles[function].restore()
+
+
+# What a node asks for when it boots, drains or gives up; what else it is granted, only failures use.
+A_NODES_LIFE = {
+    "autoscaling:CompleteLifecycleAction",
+    "events:PutEvents",
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "s3:GetObject",
+}
+
+
+def test_a_node_is_refused_nothing_from_its_boot_to_its_end(fleet: DeployedFleet) -> None:
+    profiles = fleet.aws.client("iam").list_instance_profiles()["InstanceProfiles"]
+    (role,) = {each["RoleName"] for profile in profiles for each in profile["Roles"]}
+    node = fleet.whole()[0]
+    fleet.control.interrupt(node.instance_id, notice_seconds=60)
+    fleet.incident_with(node.instance_id, "drained_at", "replacement_in_service_at")
+
+    def calls_of(result: Callable[[str], bool]) -> set[str]:
+        return {call["action"] for call in fleet.control.calls(role) if result(call["result"])}
+
+    wait_for("a node's every call", lambda: calls_of(lambda result: result == "ok") >= A_NODES_LIFE)
+    assert calls_of(lambda result: result in DENIALS) == set()
