@@ -1,0 +1,176 @@
+"""What vLLM compiled once, kept in S3 for the next node of the same engine, GPU, model and arguments.
+
+vLLM finds its own entry by a hash of all that it depends on, and compiles where there is none, so a cache
+that does not fit costs a download and nothing else (vLLM documentation, "torch.compile integration").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from .archive import unpack
+from .commands import Commands
+from .errors import CommandError
+from .log import Log
+from .settings import EngineKind, Settings
+
+FORMAT = 1
+CALL_SECONDS = 20.0
+DOWNLOAD_SECONDS = 110.0
+"""Less than the phase's limit: a cache that is slow to come is given up, and not the boot."""
+KEPT = ("torch_compile_cache", "modelinfos", "triton", "flashinfer")
+"""Folders below VLLM_CACHE_ROOT; what else is there, such as model files, is not compiled."""
+MOST_UPLOAD_BYTES = 5 * 1024**3
+"""One PutObject takes no more (S3 user guide, "Uploading objects")."""
+_MISSING = ("(404)", "NoSuchKey", "Not Found")
+_THERE = ("PreconditionFailed", "ConditionalRequestConflict", "(412)", "(409)")
+_WITHOUT_ADDRESS = ("--host", "--port")
+
+
+class CompileCache:
+    """The stored cache of this node's engine. `restore` comes before the engine's start, `save` after it."""
+
+    def __init__(
+        self, settings: Settings, *, root: Path, owner: tuple[int, int] | None, commands: Commands, log: Log
+    ) -> None:
+        """`root` is the engine's VLLM_CACHE_ROOT as the agent sees it; `owner` is who has to write it."""
+        self._settings = settings
+        self._root = root
+        self._owner = owner
+        self._commands = commands
+        self._log = log
+        self._missed = False
+        bucket, _, prefix = settings.artifacts_uri[len("s3://") :].partition("/")
+        self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+
+    def restore(self) -> dict[str, object]:
+        """Return where the cache came from and its bytes. Only a stop raises CommandError."""
+        if not self._settings.artifacts_uri:
+            return {"source": "off"}
+        if any((self._root / name).is_dir() for name in KEPT):
+            return {"source": "disk"}
+        try:
+            return {"source": "s3", "bytes": self._fetched()}
+        except (CommandError, OSError) as err:
+            if self._commands.stopped:
+                raise CommandError("stopped") from err
+            self._missed = any(sign in str(err) for sign in _MISSING)
+            if self._missed:
+                return {"source": "none"}
+            self._log.warning("compile_cache_not_restored", error=str(err))
+            return {"source": "none", "error": str(err)}
+
+    def save(self) -> None:
+        """Store what the engine compiled, unless there was a cache, or is one by now. Never raises."""
+        if not self._missed:
+            return
+        try:
+            made = [name for name in KEPT if (self._root / name).is_dir()]
+            if "torch_compile_cache" in made and not self._stored():
+                self._store(made)
+        except (CommandError, OSError) as err:
+            if not self._commands.stopped:
+                self._log.warning("compile_cache_not_saved", error=str(err))
+
+    def key(self) -> str:
+        """Return the object's key: the same for engines that compile the same."""
+        told = {
+            "format": FORMAT,
+            "engine": self._settings.image or _without_address(self._settings.engine_command),
+            "processor": self._processor(),
+            "model": self._settings.model,
+            "weights": self._settings.weights_uri,
+            "arguments": list(self._settings.engine_args),
+        }
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return f"{self._prefix}{digest[:32]}.tar.gz"
+
+    def _processor(self) -> str:
+        try:
+            return self._commands.run(
+                "nvidia-smi", "--query-gpu=name", "--format=csv,noheader", timeout_seconds=CALL_SECONDS
+            ).strip()
+        except CommandError:
+            return "cpu"
+
+    def _fetched(self) -> int:
+        self._root.mkdir(parents=True, exist_ok=True)
+        # Beside its place, so that it gets there by a rename: whole or not at all.
+        with tempfile.TemporaryDirectory(prefix=".compile-cache-", dir=self._root) as scratch:
+            archive, unpacked = Path(scratch, "archive"), Path(scratch, "unpacked")
+            unpacked.mkdir()
+            self._aws(
+                *("s3", "cp", "--only-show-errors", f"s3://{self._bucket}/{self.key()}", str(archive)),
+                timeout_seconds=DOWNLOAD_SECONDS,
+            )
+            size = unpack(archive, unpacked, stopped=lambda: self._commands.stopped)
+            if self._owner is not None:
+                give_away(unpacked, self._owner)
+            for name in KEPT:
+                if (unpacked / name).is_dir():
+                    os.rename(unpacked / name, self._root / name)
+        return size
+
+    def _stored(self) -> bool:
+        try:
+            self._aws("s3api", "head-object", "--bucket", self._bucket, "--key", self.key())
+        except CommandError as err:
+            if any(sign in str(err) for sign in _MISSING):
+                return False
+            raise
+        return True
+
+    def _store(self, made: list[str]) -> None:
+        with tempfile.TemporaryDirectory(prefix=".compile-cache-", dir=self._root) as scratch:
+            archive = Path(scratch, "archive")
+            # The engine serves by now, and comes first.
+            pack = ("nice", "-n", "19", "tar", "--create", "--gzip", "--file", str(archive))
+            self._commands.run(*pack, "--directory", str(self._root), "--", *made)
+            size = archive.stat().st_size
+            if size > MOST_UPLOAD_BYTES:
+                raise CommandError(f"the compile cache is too large to keep: {size} bytes")
+            self._put(archive)
+        self._log.info("compile_cache_saved", key=self.key(), bytes=size)
+
+    def _put(self, archive: Path) -> None:
+        put = ("s3api", "put-object", "--bucket", self._bucket, "--key", self.key(), "--body", str(archive))
+        try:
+            # The first node wins: nobody's cache is replaced under a node that reads it.
+            self._aws(*put, "--if-none-match", "*", timeout_seconds=None)
+        except CommandError as err:
+            if any(sign in str(err) for sign in _THERE):
+                return
+            if "Unknown options" not in str(err):
+                raise
+            # A command line from before November 2024. Whoever comes second replaces an equal.
+            self._aws(*put, timeout_seconds=None)
+
+    def _aws(self, *arguments: str, timeout_seconds: float | None = CALL_SECONDS) -> str:
+        return self._commands.aws(*arguments, region=self._settings.region, timeout_seconds=timeout_seconds)
+
+
+def give_away(folder: Path, owner: tuple[int, int]) -> None:
+    """Make a folder and all in it a user's and group's own."""
+    for path, folders, files in os.walk(folder):
+        os.chown(path, *owner)
+        for name in (*folders, *files):
+            os.chown(os.path.join(path, name), *owner, follow_symlinks=False)
+
+
+def cache_root(settings: Settings) -> Path:
+    """Return the engine's VLLM_CACHE_ROOT as the agent sees it."""
+    given = os.environ.get("VLLM_CACHE_ROOT") if settings.engine is EngineKind.PROCESS else None
+    return Path(given) if given else Path(settings.container_cache, "engine", "vllm")
+
+
+def _without_address(command: tuple[str, ...]) -> list[str]:
+    kept, skip = [], False
+    for word in command:
+        if not skip and word not in _WITHOUT_ADDRESS:
+            kept.append(word)
+        skip = not skip and word in _WITHOUT_ADDRESS
+    return kept
