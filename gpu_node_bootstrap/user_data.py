@@ -44,6 +44,19 @@ class UserDataSettings:
     """An engine that is not ready after this long has failed."""
     settle_seconds: float | None = None
     deadline_margin_seconds: float | None = None
+    weights_uri: str | None = None
+    """`s3://BUCKET/PREFIX` of the model's files."""
+    weights_load: str | None = None
+    """`stream` or `download`."""
+    weights_role: str | None = None
+    """ARN of the role that an engine streams with."""
+    artifacts_uri: str | None = None
+    """`s3://BUCKET/PREFIX` where the fleet keeps compile caches."""
+    api_key_secret: str | None = None
+    """ARN of the secret that holds the engine's API key."""
+    log_group: str | None = None
+    event_bus: str | None = None
+    """Where the node reports."""
     extra: Mapping[str, str] = field(default_factory=dict)
     """Further lines of node.env, by their full names."""
 
@@ -61,13 +74,16 @@ class UserDataSettings:
             "ENGINE_ARGS": json.dumps(list(self.engine_args)),
             "ENGINE_PORT": str(self.engine_port),
             "HEALTH_PORT": str(self.health_port),
-            "START_LIMIT_SECONDS": None
-            if self.start_limit_seconds is None
-            else f"{self.start_limit_seconds:g}",
-            "SETTLE_SECONDS": None if self.settle_seconds is None else f"{self.settle_seconds:g}",
-            "DEADLINE_MARGIN_SECONDS": None
-            if self.deadline_margin_seconds is None
-            else f"{self.deadline_margin_seconds:g}",
+            "START_LIMIT_SECONDS": _seconds(self.start_limit_seconds),
+            "SETTLE_SECONDS": _seconds(self.settle_seconds),
+            "DEADLINE_MARGIN_SECONDS": _seconds(self.deadline_margin_seconds),
+            "WEIGHTS_URI": self.weights_uri,
+            "WEIGHTS_LOAD": self.weights_load,
+            "WEIGHTS_ROLE": self.weights_role,
+            "ARTIFACTS_URI": self.artifacts_uri,
+            "API_KEY_SECRET": self.api_key_secret,
+            "LOG_GROUP": self.log_group,
+            "EVENT_BUS": self.event_bus,
         }
         settings = {f"SPOT_FAILOVER_{name}": value for name, value in named.items() if value is not None}
         return {**settings, **self.extra}
@@ -96,6 +112,10 @@ def render_user_data(settings: UserDataSettings, *, agent_bucket: str, agent_key
     if len(script.encode()) > MAX_BYTES:
         raise UserDataError(f"user data would have {len(script.encode())} bytes; EC2 takes {MAX_BYTES}")
     return script
+
+
+def _seconds(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
 
 
 def _one_line(name: str, value: str) -> str:

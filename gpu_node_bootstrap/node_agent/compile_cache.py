@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .archive import unpack
 from .commands import Commands
+from .container_user import engine_cache
 from .errors import CommandError
 from .log import Log
 from .settings import EngineKind, Settings
@@ -164,7 +165,7 @@ def give_away(folder: Path, owner: tuple[int, int]) -> None:
 def cache_root(settings: Settings) -> Path:
     """Return the engine's VLLM_CACHE_ROOT as the agent sees it."""
     given = os.environ.get("VLLM_CACHE_ROOT") if settings.engine is EngineKind.PROCESS else None
-    return Path(given) if given else Path(settings.container_cache, "engine", "vllm")
+    return Path(given) if given else engine_cache(settings) / "vllm"
 
 
 def _without_address(command: tuple[str, ...]) -> list[str]:

@@ -8,19 +8,17 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
 
+from .container_arguments import run_arguments
+from .container_user import CONTAINER_NAME, make_folders, secrets_file
 from .engine import Engine
 from .errors import EngineError
+from .health_server import resolve_host
+from .imds import Imds
 from .log import Log
 from .preparation import Prepared
-from .settings import EngineKind, Settings
+from .settings import AUTO_HOST, EngineKind, Settings
 
-CONTAINER_NAME = "spot-failover-engine"
-# Long enough for what a node accepted; the agent asks an engine to end only when it is idle.
-SHUTDOWN_TIMEOUT_SECONDS = 60
-KEEP_ALIVE_SECONDS = 4060
-"""Longer than any idle timeout that an Application Load Balancer takes (1-4000 s)."""
 CALL_SECONDS = 2.0
 CLEANUP_SECONDS = 30.0
 """For a leftover container, which may hold a GPU: nothing waits for it but the start."""
@@ -36,8 +34,8 @@ class ContainerEngine(Engine):
 
     kind = EngineKind.CONTAINER
 
-    def __init__(self, run_arguments: Sequence[str], *, log: Log, name: str = CONTAINER_NAME) -> None:
-        self._run_arguments = list(run_arguments)
+    def __init__(self, settings: Settings, *, log: Log, name: str = CONTAINER_NAME) -> None:
+        self._settings = settings
         self._log = log
         self._name = name
         self._exit_status: int | None = None
@@ -46,14 +44,9 @@ class ContainerEngine(Engine):
         self._client: subprocess.Popen[str] | None = None
         self._client_lock = threading.Lock()
 
-    @classmethod
-    def from_settings(cls, settings: Settings, *, log: Log) -> ContainerEngine:
-        """Return the engine that the settings describe."""
-        return cls(run_arguments(settings), log=log)
-
     def start(self, prepared: Prepared) -> None:
-        """Remove what an agent that died left behind, then pull, create and start the container."""
-        threading.Thread(target=self._live, name="container", daemon=True).start()
+        """Remove what an agent that died left behind, then create and start the container."""
+        threading.Thread(target=self._live, args=(prepared,), name="container", daemon=True).start()
 
     def exit_status(self) -> int | None:
         """Return the container's status, or that of `docker run` when there never was one."""
@@ -64,7 +57,7 @@ class ContainerEngine(Engine):
         self._docker("kill", "--signal", "TERM", self._name)
 
     def kill(self) -> None:
-        """Stop a pull or start under way, kill the container and remove it."""
+        """Stop a start under way, kill the container and remove it."""
         self._killed.set()
         with self._client_lock, contextlib.suppress(OSError):
             if self._client is not None:
@@ -88,11 +81,15 @@ class ContainerEngine(Engine):
         return {"container": self._name, "pid": self._init_pid}
 
     def log_tail(self, lines: int) -> list[str]:
-        """Return what docker kept of the container's output, while the container is there."""
-        return self._docker("logs", "--tail", str(lines), self._name).splitlines()
+        """Return what docker kept of the container's output; empty once the container was removed."""
+        return self._docker("logs", "--tail", str(lines), self._name, errors_too=True).splitlines()[-lines:]
 
-    def _live(self) -> None:
-        status = self._run()
+    def _live(self, prepared: Prepared) -> None:
+        try:
+            status = self._run(prepared)
+        except OSError as err:
+            self._log.error("container_not_started", error=str(err))
+            status = DAEMON_FAILED
         if status != 0 or self._killed.is_set():
             self._exit_status = status or 128 + signal.SIGKILL
             return
@@ -109,15 +106,19 @@ class ContainerEngine(Engine):
                 return
             time.sleep(1)
 
-    def _run(self) -> int:
-        """Pull and start the container; return docker's status. Trouble of the daemon's may pass: try again.
+    def _run(self, prepared: Prepared) -> int:
+        """Start the container; return docker's status. Trouble of the daemon's may pass: try again.
 
-        Whoever started the engine gives up, by `kill`, when it takes too long.
+        Whoever started the engine gives up, by `kill`, when it takes too long. Raises OSError.
         """
+        make_folders(self._settings)
+        address = resolve_host(AUTO_HOST, Imds(self._settings.imds_endpoint), log=self._log)
         pause = FIRST_PAUSE_SECONDS
         while True:
             self._docker("rm", "--force", self._name, timeout=CLEANUP_SECONDS)
-            status, _ = self._attended("run", "--detach", "--name", self._name, *self._run_arguments)
+            with secrets_file(self._settings, prepared.environment) as secrets:
+                arguments = run_arguments(self._settings, prepared, address=address, secrets=secrets)
+                status, _ = self._attended("run", "--detach", "--name", self._name, *arguments)
             if status != DAEMON_FAILED or self._killed.is_set():
                 return status
             self._log.warning("container_not_started", status=status, next_try_seconds=pause)
@@ -140,7 +141,7 @@ class ContainerEngine(Engine):
         output, _ = client.communicate()
         return client.returncode, output or ""
 
-    def _docker(self, *arguments: str, timeout: float | None = None) -> str:
+    def _docker(self, *arguments: str, timeout: float | None = None, errors_too: bool = False) -> str:
         """Run a docker command that must be quick. What goes wrong is logged: a kill goes on regardless."""
         try:
             done = subprocess.run(
@@ -156,46 +157,7 @@ class ContainerEngine(Engine):
             return ""
         if done.returncode != 0 and "No such container" not in done.stderr:
             self._log.warning("docker_call_failed", command=arguments[0], error=done.stderr.strip())
-        return done.stdout
+        return done.stdout + done.stderr if errors_too else done.stdout
 
     def _init_alive(self) -> bool:
         return self._init_pid is not None and os.path.exists(f"/proc/{self._init_pid}")
-
-
-def run_arguments(settings: Settings) -> list[str]:
-    """Return what follows `docker run --detach --name NAME`."""
-    port = str(settings.engine_port)
-    container = [
-        # Reaps what the engine leaves inside, and passes SIGTERM on.
-        "--init",
-        "--gpus",
-        "all",
-        # Tensor parallelism shares memory between processes; docker's default of 64 MiB is too little for it.
-        "--shm-size",
-        "8g",
-        "--publish",
-        f"{port}:{port}",
-        # A load balancer keeps its connections for as long as its idle timeout. An engine that closes one
-        # first, as vLLM does after 5 s, makes the request that was just sent on it fail with 502.
-        "--env",
-        f"VLLM_HTTP_TIMEOUT_KEEP_ALIVE={KEEP_ALIVE_SECONDS}",
-        "--volume",
-        f"{settings.container_cache}:/root/.cache",
-        # The agent alone decides whether an engine starts again.
-        "--restart",
-        "no",
-        "--stop-timeout",
-        str(SHUTDOWN_TIMEOUT_SECONDS),
-        "--log-driver",
-        "journald",
-        "--log-opt",
-        f"tag={CONTAINER_NAME}",
-        # The image's own entry point has changed between releases.
-        "--entrypoint",
-        "vllm",
-        settings.image,
-    ]
-    engine = ["serve", settings.model, "--served-model-name", settings.served_model_name]
-    engine += ["--host", "0.0.0.0", "--port", port]  # noqa: S104 - inside the container
-    engine += ["--shutdown-timeout", str(SHUTDOWN_TIMEOUT_SECONDS)]
-    return [*container, *engine, *settings.engine_args]

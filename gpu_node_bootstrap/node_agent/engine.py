@@ -15,7 +15,7 @@ class Engine(ABC):
 
     @abstractmethod
     def start(self, prepared: Prepared) -> None:
-        """Start the engine and return at once. Raises EngineError. To be called once: each start is an engine."""
+        """Start the engine and return at once. Raises EngineError. To be called once."""
 
     @abstractmethod
     def exit_status(self) -> int | None:

@@ -15,5 +15,5 @@ def make_engine(settings: Settings, log: Log) -> Engine:
     if settings.engine is EngineKind.PROCESS:
         return ProcessEngine(settings.engine_command, log=log)
     if settings.engine is EngineKind.CONTAINER:
-        return ContainerEngine.from_settings(settings, log=log)
+        return ContainerEngine(settings, log=log)
     return assert_never(settings.engine)

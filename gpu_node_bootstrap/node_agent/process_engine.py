@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from .engine import Engine
 from .errors import EngineError
@@ -18,6 +21,12 @@ from .preparation import Prepared
 from .settings import EngineKind
 
 KILL_SECONDS = 4.0
+MODEL = "{model}"
+"""Stands in the command for the model that was prepared."""
+TAIL_LINES = 200
+LONGEST_LINE = 4096
+"""Bytes; more of one line is passed on as a line of its own."""
+STDOUT = 1
 _POLL_SECONDS = 0.02
 
 
@@ -30,19 +39,30 @@ class ProcessEngine(Engine):
         self._command = list(command)
         self._log = log
         self._guard: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._tail: deque[bytes] = deque(maxlen=TAIL_LINES)
 
     def start(self, prepared: Prepared) -> None:
         """Start the guard, which starts the engine."""
         guard = Path(__file__).with_name("process_guard.py")
+        command = [word.replace(MODEL, prepared.model) for word in self._command]
         try:
             self._guard = subprocess.Popen(
                 # -S -E: the guard needs nothing but the standard library, and starts sooner without the rest.
-                [sys.executable, "-S", "-E", str(guard), *self._command],
+                [sys.executable, "-S", "-E", str(guard), *command, *prepared.engine_args],
                 stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **prepared.environment},
                 start_new_session=True,
             )
         except OSError as err:
             raise EngineError(f"cannot start {self._command[0]}: {err}") from err
+        assert self._guard.stdout is not None
+        self._reader = threading.Thread(
+            target=self._pass_on, args=(self._guard.stdout,), name="engine-output", daemon=True
+        )
+        self._reader.start()
 
     def exit_status(self) -> int | None:
         """Return the guard's status, which is the engine's."""
@@ -74,8 +94,22 @@ class ProcessEngine(Engine):
         return {"pids": [] if self._guard is None else group_members(self._guard.pid)}
 
     def log_tail(self, lines: int) -> list[str]:
-        """Return the last lines of the engine's output."""
-        return []
+        """Return the last lines of the engine's output, up to TAIL_LINES."""
+        if self._reader is not None and self.exit_status() is not None:
+            # What it wrote last, and most wants to be read, may still be in the pipe.
+            self._reader.join(1)
+        return [line.decode(errors="replace").rstrip("\n") for line in list(self._tail)[-lines:]]
+
+    def _pass_on(self, output: IO[bytes]) -> None:
+        """Write the engine's output to where the agent's own goes, the journal, and keep the end of it.
+
+        Should the agent die, the engine dies of the guard before it could wait for a full pipe.
+        """
+        with output:
+            while line := output.readline(LONGEST_LINE):
+                self._tail.append(line)
+                with contextlib.suppress(OSError):
+                    os.write(STDOUT, line)
 
 
 def group_members(group: int) -> list[int]:

@@ -12,15 +12,13 @@ from datetime import datetime
 from pathlib import Path
 
 from .commands import Commands
+from .container_user import CONTAINER_WEIGHTS, weights_folder
 from .errors import CommandError
 from .log import Log
 from .settings import EngineKind, Settings, WeightsLoad
 
 CALL_SECONDS = 20.0
 TRIES = 3
-FOLDER = "weights"
-"""Below the node's cache. An image may hold it already."""
-CONTAINER_FOLDER = "/weights"
 MARKER = ".complete"
 """Written last, with the digest of the listing that the files were fetched by."""
 SPARE_BYTES = 2 * 1024**3
@@ -102,11 +100,6 @@ def lend_credentials(settings: Settings, *, commands: Commands) -> tuple[dict[st
     return environment, expires_at
 
 
-def folder_of(uri: str, cache: str) -> Path:
-    """Return where the weights of an S3 URI lie on the disk."""
-    return Path(cache, FOLDER, hashlib.sha256(uri.encode()).hexdigest()[:16])
-
-
 def _streamed(settings: Settings, files: Sequence[StoredFile], commands: Commands) -> Weights:
     _require(files, ".safetensors")
     environment, expires_at = commands.tried(
@@ -123,10 +116,10 @@ def _streamed(settings: Settings, files: Sequence[StoredFile], commands: Command
 
 def _downloaded(settings: Settings, files: Sequence[StoredFile], commands: Commands) -> Weights:
     _require(files, ".safetensors", ".bin", ".gguf", ".pt")
-    folder = folder_of(settings.weights_uri, settings.container_cache)
+    folder = weights_folder(settings) / hashlib.sha256(settings.weights_uri.encode()).hexdigest()[:16]
     model = str(folder)
     if settings.engine is EngineKind.CONTAINER:
-        model = f"{CONTAINER_FOLDER}/{folder.name}"
+        model = f"{CONTAINER_WEIGHTS}/{folder.name}"
     size, digest = sum(each.size for each in files), _digest(files)
     if _marked(folder) == digest and _whole(folder, files):
         return Weights(model, detail={"source": "disk", "bytes": size})

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_node_bootstrap.node_agent.container_engine import KEEP_ALIVE_SECONDS
+from gpu_node_bootstrap.node_agent.container_arguments import KEEP_ALIVE_SECONDS
 from local_aws.world import EngineKind
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -27,7 +27,7 @@ from typing import Any, assert_never
 
 from aiohttp import web
 
-from gpu_node_bootstrap.node_agent.container_engine import KEEP_ALIVE_SECONDS
+from gpu_node_bootstrap.node_agent.container_arguments import KEEP_ALIVE_SECONDS
 from local_aws.engines.emulated_metrics import prometheus_text
 from local_aws.engines.emulated_options import CRASH_STATUS, Fault, parser
 from local_aws.engines.emulated_protocol import Answer, BadRequestError, Job, continuation, parse_job
