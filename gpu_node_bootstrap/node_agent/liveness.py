@@ -12,7 +12,7 @@ from .log import Log
 from .vllm_api import EngineApi, Vitals
 
 LEAST_ANSWER_SECONDS = 5.0
-"""Even at the end of its time an engine is given this long for each answer: much to do makes it slow."""
+"""Even at the end of its time an engine is given this long for each answer, or a quarter of that time."""
 
 
 class Verdict(Enum):
@@ -60,7 +60,7 @@ class Liveness:
         self._api = api
         self._probe_seconds = probe_seconds
         self._hang_seconds = hang_seconds
-        self._least_seconds = min(LEAST_ANSWER_SECONDS, hang_seconds)
+        self._least_seconds = min(LEAST_ANSWER_SECONDS, hang_seconds / 4)
         self._log = log
         self._last: Vitals | None = None
         self._sign_at = time.monotonic()
@@ -87,7 +87,7 @@ class Liveness:
 
     def _watch(self) -> None:
         # What it has done up to now is no sign of life, but what the first look compares with.
-        self._moved(self._hang_seconds)
+        self._read(self._hang_seconds)
         while not self._stopped.wait(self._probe_seconds):
             verdict = self._look()
             if verdict is Verdict.ALIVE:
@@ -99,27 +99,29 @@ class Liveness:
                 self._log.warning("engine_silent", seconds=round(self.silent_seconds, 1))
 
     def _look(self) -> Verdict:
+        before = self._last
         # Half of the time for the counters leaves half of it for a completion.
-        verdict = self._judge(
-            moved=self._moved((self._hang_seconds - self.silent_seconds) / 2), answered=None
-        )
+        now = self._read((self._hang_seconds - self.silent_seconds) / 2)
+        moved = before is not None and now is not None and now != before
+        verdict = self._judge(moved=moved, answered=None)
         if verdict is not Verdict.ASK:
             return verdict
         answered = self._completes(self._hang_seconds - self.silent_seconds)
-        # What kept it from answering may have been work.
-        return self._judge(moved=not answered and self._moved(self._least_seconds), answered=answered)
+        # Read again in any case: the next look is not to take this probe's own token for work.
+        after, known = self._read(self._least_seconds), now or before
+        # What kept it from answering may have been work, such as a prefill that began before the probe.
+        return self._judge(moved=None not in (after, known) and after != known, answered=answered)
 
     def _judge(self, *, moved: bool, answered: bool | None) -> Verdict:
         return judge(Signs(self.silent_seconds, self._hang_seconds, moved, answered))
 
-    def _moved(self, timeout_seconds: float) -> bool:
+    def _read(self, timeout_seconds: float) -> Vitals | None:
         try:
             vitals = self._api.vitals(timeout_seconds=max(self._least_seconds, timeout_seconds))
         except EngineAnswerError:
-            return False
-        moved = self._last is not None and vitals != self._last
+            return None
         self._last = vitals
-        return moved
+        return vitals
 
     def _completes(self, timeout_seconds: float) -> bool:
         with self._probe_allowed:

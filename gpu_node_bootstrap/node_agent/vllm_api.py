@@ -47,8 +47,6 @@ class Vitals:
 
     tokens: float
     finished: int
-    running: int
-    waiting: int
     kv_cache: float
 
 
@@ -126,8 +124,6 @@ def parse_vitals(metrics: str) -> Vitals:
     return Vitals(
         tokens=sums.get("vllm:prompt_tokens_total", 0) + sums.get("vllm:generation_tokens_total", 0),
         finished=load.finished,
-        running=load.running,
-        waiting=load.waiting,
         kv_cache=sums.get("vllm:kv_cache_usage_perc", 0),
     )
 

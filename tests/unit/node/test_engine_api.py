@@ -47,7 +47,7 @@ def test_requests_are_summed_over_cores_and_only_answered_ones_count_as_finished
 
 
 def test_what_an_engine_works_on_shows_in_its_vitals() -> None:
-    assert parse_vitals(METRICS) == Vitals(tokens=111, finished=16, running=3, waiting=4, kv_cache=0.75)
+    assert parse_vitals(METRICS) == Vitals(tokens=111, finished=16, kv_cache=0.75)
 
 
 def test_the_project_reads_what_prometheus_own_parser_reads() -> None:
