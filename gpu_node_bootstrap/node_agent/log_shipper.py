@@ -21,8 +21,8 @@ from .times import parse_utc
 
 IDLE_SECONDS = 30.0
 """A line that tells of nothing urgent waits this long for others: each batch is a call."""
-SOON_SECONDS = 0.5
-"""An urgent one waits for those that belong to it."""
+SOON_SECONDS = 2.0
+"""An urgent one waits for those that belong to it, and lets the launch hook's own call go first."""
 URGENT_LEVELS = frozenset({"WARNING", "ERROR"})
 URGENT_EVENTS = frozenset(
     {
@@ -31,8 +31,10 @@ URGENT_EVENTS = frozenset(
         "notice",
         "drain_started",
         "drain_finished",
+        "boot_ended",
         "boot_failed",
         "engine_failed",
+        "recovered",
         "agent_ended",
     }
 )
