@@ -1,12 +1,13 @@
 """The AWS command line, which every node of ours has: one call, its answer or a clear error.
 
-A call costs about a second of one CPU, so whoever calls is sparing. An SDK of the agent's own would have to be
-installed at every node's start.
+A call costs about a second of one CPU, so whoever calls is sparing. An SDK of the agent's own would have to
+be installed at every node's start.
 """
 
 from __future__ import annotations
 
 import subprocess
+
 from .errors import AwsCliError
 
 STDIN = "file:///dev/stdin"
