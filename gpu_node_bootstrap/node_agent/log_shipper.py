@@ -2,7 +2,8 @@
 
 Limits are those of the CloudWatch Logs API reference, PutLogEvents: 1,048,576 bytes a batch, counted as UTF-8
 plus 26 for each event; 256 KB an event; 10,000 events; 24 hours; in the order of their times. Metrics need no
-more (CloudWatch user guide, "Using the PutLogEvents API to send manually-created embedded metric format logs").
+more (CloudWatch user guide, "Using the PutLogEvents API to send manually-created embedded metric format
+logs").
 """
 
 from __future__ import annotations
