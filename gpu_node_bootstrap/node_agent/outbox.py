@@ -23,8 +23,8 @@ T = TypeVar("T")
 class Outbox(Generic[T]):
     """Holds what waits to be sent.
 
-    `send(items, timeout_seconds)` sends as many of the items as one call takes, from the first on, and
-    returns how many those were; it raises AgentError when they are to be sent again, and may return 0 for "not yet".
+    `send(items, timeout_seconds)` sends the first items, as many as one call takes, and returns
+    their number; it raises AgentError when they are to be sent again, and may return 0 for "not yet".
     """
 
     def __init__(self, name: str, *, send: Callable[[Sequence[T], float], int], room: int, log: Log) -> None:
