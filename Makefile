@@ -67,6 +67,7 @@ soak: setup-$(ENGINE) ## Boot and drain a node fifty times, and look for what it
 
 .PHONY: test
 test: setup-real lint ## Everything: lint, types, unit, infrastructure, and the local AWS with real vLLM.
+	@scripts/install-cloud-init .cache/cloud-init
 	@$(BIN)/python -m pytest $(TESTS)
 
 .PHONY: lint

@@ -27,7 +27,7 @@ class UserDataError(ValueError):
 
 @dataclass(frozen=True)
 class UserDataSettings:
-    """What a fleet tells its nodes. Of what is left None the agent's own defaults hold."""
+    """What a fleet tells its nodes. Of what is left None, the agent's own defaults hold."""
 
     fleet: str
     region: str
@@ -77,13 +77,13 @@ class UserDataSettings:
             "START_LIMIT_SECONDS": _seconds(self.start_limit_seconds),
             "SETTLE_SECONDS": _seconds(self.settle_seconds),
             "DEADLINE_MARGIN_SECONDS": _seconds(self.deadline_margin_seconds),
-            "WEIGHTS_URI": self.weights_uri,
-            "WEIGHTS_LOAD": self.weights_load,
-            "WEIGHTS_ROLE": self.weights_role,
-            "ARTIFACTS_URI": self.artifacts_uri,
-            "API_KEY_SECRET": self.api_key_secret,
-            "LOG_GROUP": self.log_group,
-            "EVENT_BUS": self.event_bus,
+            "WEIGHTS_URI": self.weights_uri or None,
+            "WEIGHTS_LOAD": self.weights_load or None,
+            "WEIGHTS_ROLE": self.weights_role or None,
+            "ARTIFACTS_URI": self.artifacts_uri or None,
+            "API_KEY_SECRET": self.api_key_secret or None,
+            "LOG_GROUP": self.log_group or None,
+            "EVENT_BUS": self.event_bus or None,
         }
         settings = {f"SPOT_FAILOVER_{name}": value for name, value in named.items() if value is not None}
         return {**settings, **self.extra}

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from gpu_node_bootstrap.node_agent import container_engine
-from gpu_node_bootstrap.node_agent.container_engine import ContainerEngine, run_arguments
+from gpu_node_bootstrap.node_agent.container_arguments import run_arguments
+from gpu_node_bootstrap.node_agent.container_engine import ContainerEngine
+from gpu_node_bootstrap.node_agent.container_user import make_folders, secrets_file
 from gpu_node_bootstrap.node_agent.log import Log
+from gpu_node_bootstrap.node_agent.preparation import Prepared
 from gpu_node_bootstrap.node_agent.settings import Settings
 from local_aws.engines.commands import completes, engine_command, engine_environment
 
@@ -28,12 +31,15 @@ command=$1; shift
 [ -e "$state/daemon-hangs" ] && [ "$command" != run ] && exec sleep 60
 case $command in
   run)
-    [ -e "$state/pulling" ] && exec sleep 60
-    [ -e "$state/no-image" ] && { echo "Unable to find image" >&2; exit 125; }
+    while [ "$1" != --env-file ]; do shift; done
+    stat --format %%a "$2" > "$state/secrets-mode"; cp "$2" "$state/secrets"
+    [ -e "$state/starting" ] && exec sleep 60
+    [ -e "$state/no-daemon" ] && { echo "Cannot connect to the Docker daemon" >&2; exit 125; }
     ( setsid %(engine)s & echo $! > "$state/pid"; wait $!; echo $? > "$state/status" ) > /dev/null 2>&1 &
     while [ ! -s "$state/pid" ]; do sleep 0.01; done
     echo 4f5e ;;
   inspect) [ -e "$state/pid" ] || gone; cat "$state/pid" ;;
+  logs) echo "one"; echo "two" >&2 ;;
   wait) while [ ! -s "$state/status" ]; do sleep 0.02; done; cat "$state/status" ;;
   kill) [ -e "$state/pid" ] || gone; kill -s "$2" -- "-$(cat "$state/pid")" ;;
   rm) [ -e "$state/pid" ] || gone; kill -s KILL -- "-$(cat "$state/pid")" 2> /dev/null; rm "$state/pid" ;;
@@ -45,7 +51,7 @@ ENGINES: list[ContainerEngine] = []
 
 
 @pytest.fixture
-def docker(kit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def docker(kit: Any, imds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Put the fake on PATH; return the directory of its state, where files make it misbehave."""
     state, port = tmp_path / "docker", kit.free_port()
     state.mkdir()
@@ -61,15 +67,39 @@ def docker(kit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(container_engine, "CALL_SECONDS", 0.5)
     monkeypatch.setattr(container_engine, "FIRST_PAUSE_SECONDS", 0.05)
     (state / "port").write_text(str(port))
+    imds.local_ipv4 = "10.0.0.5"
+    (state / "imds").write_text(imds.endpoint)
     yield state
-    for misbehaviour in ("daemon-hangs", "pulling"):
+    for misbehaviour in ("daemon-hangs", "starting"):
         (state / misbehaviour).unlink(missing_ok=True)
     while ENGINES:
         ENGINES.pop().kill()
 
 
-def container() -> ContainerEngine:
-    engine = ContainerEngine(["--gpus", "all", "image"], log=Log(stream=io.StringIO()))
+SECRET = "sk-do-not-tell"
+PREPARED = Prepared("some/model", environment={"VLLM_API_KEY": SECRET}, api_key=SECRET)
+
+
+def settings(folder: Path, **changes: str) -> Settings:
+    return Settings.from_environment(
+        {
+            "SPOT_FAILOVER_FLEET": "chat",
+            "SPOT_FAILOVER_REGION": "eu-west-1",
+            "SPOT_FAILOVER_ASG_NAME": "spot-failover-chat",
+            "SPOT_FAILOVER_IMAGE": "vllm/vllm-openai:v0.32.0",
+            "SPOT_FAILOVER_MODEL": "some/model",
+            "SPOT_FAILOVER_SERVED_MODEL_NAME": "model",
+            "SPOT_FAILOVER_ENGINE_ARGS": '["--max-model-len", "8192"]',
+            "SPOT_FAILOVER_CONTAINER_CACHE": str(folder / "cache"),
+            "SPOT_FAILOVER_SOCKET": str(folder / "run" / "agent.sock"),
+            **{f"SPOT_FAILOVER_{name}": value for name, value in changes.items()},
+        }
+    )
+
+
+def container(state: Path) -> ContainerEngine:
+    told = (state / "imds").read_text()
+    engine = ContainerEngine(settings(state, IMDS_ENDPOINT=told), log=Log(stream=io.StringIO()))
     ENGINES.append(engine)
     return engine
 
@@ -79,8 +109,8 @@ def calls(state: Path) -> list[str]:
 
 
 def started(kit: Any, state: Path) -> ContainerEngine:
-    engine = container()
-    engine.start()
+    engine = container(state)
+    engine.start(PREPARED)
     port = int((state / "port").read_text())
     kit.eventually(lambda: completes(kit.HOST, port), what="a completion")
     return engine
@@ -115,31 +145,31 @@ def test_a_daemon_that_hangs_does_not_save_its_container(kit: Any, docker: Path)
     assert time.monotonic() - began < 3
 
 
-def test_a_kill_during_the_pull_ends_the_pull(kit: Any, docker: Path) -> None:
-    (docker / "pulling").touch()
-    engine = container()
-    engine.start()
+def test_a_kill_during_a_start_ends_the_start(kit: Any, docker: Path) -> None:
+    (docker / "starting").touch()
+    engine = container(docker)
+    engine.start(PREPARED)
     kit.eventually(lambda: "run" in calls(docker) if (docker / "calls").exists() else False)
     assert engine.exit_status() is None
     engine.kill()
     assert engine.exit_status() is not None
 
 
-def test_an_image_that_cannot_be_had_is_asked_for_again(kit: Any, docker: Path) -> None:
-    (docker / "no-image").touch()
-    engine = container()
-    engine.start()
+def test_a_daemon_that_cannot_be_reached_is_asked_again(kit: Any, docker: Path) -> None:
+    (docker / "no-daemon").touch()
+    engine = container(docker)
+    engine.start(PREPARED)
     kit.eventually(lambda: (docker / "calls").exists() and calls(docker).count("run") >= 2)
     assert engine.exit_status() is None
-    (docker / "no-image").unlink()
+    (docker / "no-daemon").unlink()
     port = int((docker / "port").read_text())
     kit.eventually(lambda: completes(kit.HOST, port), what="a completion")
 
 
-def test_a_kill_ends_the_tries_for_an_image(kit: Any, docker: Path) -> None:
-    (docker / "no-image").touch()
-    engine = container()
-    engine.start()
+def test_a_kill_ends_the_tries(kit: Any, docker: Path) -> None:
+    (docker / "no-daemon").touch()
+    engine = container(docker)
+    engine.start(PREPARED)
     kit.eventually(lambda: (docker / "calls").exists() and "run" in calls(docker))
     engine.kill()
     assert kit.eventually(lambda: engine.exit_status() is not None)
@@ -154,28 +184,98 @@ def test_what_a_dead_agent_left_is_removed_before_the_start(kit: Any, docker: Pa
     engine.kill()
 
 
-def test_the_container_is_run_as_the_fleet_says() -> None:
-    settings = Settings.from_environment(
-        {
-            "SPOT_FAILOVER_FLEET": "chat",
-            "SPOT_FAILOVER_REGION": "eu-west-1",
-            "SPOT_FAILOVER_ASG_NAME": "spot-failover-chat",
-            "SPOT_FAILOVER_IMAGE": "vllm/vllm-openai:v0.32.0",
-            "SPOT_FAILOVER_MODEL": "some/model",
-            "SPOT_FAILOVER_SERVED_MODEL_NAME": "model",
-            "SPOT_FAILOVER_ENGINE_ARGS": '["--max-model-len", "8192"]',
-        }
-    )
-    arguments = run_arguments(settings)
-    image = arguments.index("vllm/vllm-openai:v0.32.0")
-    served = " ".join(arguments[image + 1 :])
-    assert served.startswith("serve some/model --served-model-name model --host 0.0.0.0 --port 8000 ")
-    assert served.endswith("--shutdown-timeout 60 --max-model-len 8192")
-    before = " ".join(arguments[:image])
-    for option in ("--init", "--gpus all", "--publish 8000:8000", "--restart no", "--entrypoint vllm"):
-        assert option in before
+def test_secrets_reach_docker_in_a_file_of_roots_that_is_gone_after_it(kit: Any, docker: Path) -> None:
+    started(kit, docker).kill()
+    assert (docker / "secrets").read_text() == f"VLLM_API_KEY={SECRET}\n"
+    assert (docker / "secrets-mode").read_text().strip() == "600"
+    assert list((docker / "run").iterdir()) == []
+    assert SECRET not in (docker / "calls").read_text()
+
+
+def test_a_secret_of_two_lines_is_not_written_as_two_variables(tmp_path: Path) -> None:
+    told = {"VLLM_API_KEY": "a\nLD_PRELOAD=b"}
+    with pytest.raises(OSError, match="VLLM_API_KEY"), secrets_file(settings(tmp_path), told):
+        pytest.fail("written")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_log_of_a_container_is_both_of_its_streams(kit: Any, docker: Path) -> None:
+    engine = started(kit, docker)
+    assert engine.log_tail(10) == ["one", "two"]
+    assert engine.log_tail(1) == ["two"]
+
+
+def words(folder: Path, prepared: Prepared = PREPARED, *, address: str = "10.0.0.5") -> list[str]:
+    return run_arguments(settings(folder), prepared, address=address, secrets=folder / "engine.env")
+
+
+def options(arguments: list[str]) -> dict[str, list[str]]:
+    """Return docker's options with their values, of which each takes one but the flags."""
+    before = arguments[: arguments.index("vllm/vllm-openai:v0.32.0")]
+    flags = {"--init", "--read-only"}
+    found: dict[str, list[str]] = {}
+    while before:
+        name = before.pop(0)
+        found.setdefault(name, []).append("" if name in flags else before.pop(0))
+    assert all(name.startswith("--") for name in found)
+    return found
+
+
+def test_the_container_is_run_as_the_fleet_and_the_preparation_say(tmp_path: Path) -> None:
+    prepared = Prepared("s3://bucket/model", ("--load-format", "runai_streamer"))
+    arguments = words(tmp_path, prepared)
+    served = " ".join(arguments[arguments.index("vllm/vllm-openai:v0.32.0") + 1 :])
+    assert served.startswith("serve s3://bucket/model --served-model-name model --host 0.0.0.0 --port 8000 ")
+    assert served.endswith("--shutdown-timeout 60 --load-format runai_streamer --max-model-len 8192")
+    told = options(arguments)
+    assert (told["--gpus"], told["--restart"], told["--entrypoint"]) == (["all"], ["no"], ["vllm"])
+    assert told["--pull"] == ["never"], "a pull belongs to the image's phase"
     # An Application Load Balancer keeps connections for up to 4000 s and must never meet a closed one.
-    (keep_alive,) = (text for text in arguments if text.startswith("VLLM_HTTP_TIMEOUT_KEEP_ALIVE="))
+    (keep_alive,) = (text for text in told["--env"] if text.startswith("VLLM_HTTP_TIMEOUT_KEEP_ALIVE="))
     assert int(keep_alive.partition("=")[2]) > 4000
-    assert "--privileged" not in before
-    assert os.sep not in before.replace("/var/lib/spot-failover/cache:/root/.cache", "")
+
+
+def test_the_engine_is_nobody_in_its_container(tmp_path: Path) -> None:
+    told = options(words(tmp_path))
+    assert told["--user"] == ["2000:0"]
+    assert told["--cap-drop"] == ["ALL"]
+    assert told["--security-opt"] == ["no-new-privileges"]
+    assert told["--read-only"] == [""]
+    (scratch,) = told["--tmpfs"]
+    assert scratch.startswith("/tmp:")
+    assert "exec" in scratch.split(":")[1].split(",")
+    assert int(told["--pids-limit"][0]) > 0
+    assert not {"--privileged", "--cap-add", "--device", "--pid", "--uts", "--volumes-from"} & set(told)
+
+
+def test_the_container_is_never_on_the_hosts_network_so_that_imds_is_a_hop_too_far(tmp_path: Path) -> None:
+    told = options(words(tmp_path))
+    assert told["--network"] == ["bridge"]
+    assert told["--ipc"] == ["private"]
+    assert "AWS_EC2_METADATA_DISABLED=true" in told["--env"]
+
+
+def test_the_engine_is_reached_over_the_nodes_address_and_the_loopback_alone(tmp_path: Path) -> None:
+    assert options(words(tmp_path))["--publish"] == ["10.0.0.5:8000:8000", "127.0.0.1:8000:8000"]
+    unknown = options(words(tmp_path, address="0.0.0.0"))
+    assert unknown["--publish"] == ["0.0.0.0:8000:8000"], "a node that nobody reaches serves nobody"
+
+
+def test_the_container_writes_its_cache_and_only_reads_the_weights(tmp_path: Path) -> None:
+    told, cache = options(words(tmp_path)), tmp_path / "cache"
+    assert told["--volume"] == [f"{cache}/engine:/cache", f"{cache}/weights:/weights:ro"]
+    folders = [text.partition("=")[2] for text in told["--env"] if "/" in text]
+    assert len(folders) >= 6
+    assert all(folder == "/cache" or folder.startswith("/cache/") for folder in folders)
+    make_folders(settings(tmp_path))
+    if os.geteuid() == 0:
+        assert [(p.stat().st_uid, p.stat().st_gid) for p in (cache / "engine", cache / "engine/vllm")] == [
+            (2000, 0),
+            (2000, 0),
+        ]
+        assert (cache / "weights").stat().st_uid == 0
+
+
+def test_neither_the_key_nor_credentials_are_among_the_arguments(tmp_path: Path) -> None:
+    assert SECRET not in " ".join(words(tmp_path))
+    assert SECRET not in repr(PREPARED)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from gpu_node_bootstrap.user_data import (
 )
 from local_aws.engines.commands import engine_command, engine_environment
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 ENGINE_ARGS = ["--max-model-len", "8192", "--override", '{"a": "b\\"c $HOME `id`"}']
 
 
@@ -62,15 +65,19 @@ class Host:
         self.command("aws", f'cp {archive} "${{@: -1}}"')
         self.command("systemctl", "exit 0")
 
+    def settings(self) -> dict[str, str]:
+        return parse_env_file((self.root / "etc/spot-failover/node.env").read_text())
+
     def command(self, name: str, shell: str) -> None:
         program = self.bin / name
         program.write_text(f'#!/bin/bash\necho "{name} $*" >> {self.calls}\n{shell}\n')
         program.chmod(0o755)
 
-    def boot(self, script: str) -> subprocess.CompletedProcess[str]:
+    def boot(self, script: str, **extra: str) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "SPOT_FAILOVER_ROOT": str(self.root),
+            **extra,
         }
         return subprocess.run(
             ["bash", "-s"],
@@ -97,7 +104,7 @@ def test_a_boot_installs_settings_agent_unit_and_command_and_starts_the_unit(hos
         "systemctl daemon-reload",
         "systemctl enable --now spot-failover-agent.service",
     ]
-    found = parse_env_file((host.root / "etc/spot-failover/node.env").read_text())
+    found = host.settings()
     assert found["SPOT_FAILOVER_FLEET"] == "chat"
     assert json.loads(found["SPOT_FAILOVER_ENGINE_ARGS"]) == ENGINE_ARGS
     assert found["SPOT_FAILOVER_SOCKET"] == f"{host.root}/run/spot-failover/agent.sock"
@@ -115,12 +122,112 @@ def test_a_boot_that_fails_abandons_its_launch_and_says_so(host: Host) -> None:
     )
     done = host.boot(rendered())
     assert done.returncode != 0
-    assert "the launch is abandoned" in done.stderr
+    assert "phase user_data failed with status 1; the launch is abandoned" in done.stderr
     assert host.calls.read_text().splitlines()[-1] == (
         "aws autoscaling complete-lifecycle-action --region eu-west-1 --lifecycle-action-result ABANDON "
         "--auto-scaling-group-name spot-failover-chat --lifecycle-hook-name spot-failover-ready "
         "--instance-id i-0123456789abcdef0"
     )
+
+
+def test_a_boot_that_stalls_is_ended_and_abandoned(host: Host) -> None:
+    host.command("sleep", "exit 0")
+    # As coreutils' own ends what takes too long, in the time that a test has.
+    host.command("timeout", '[ "$2" = aws ] && [ "$3" = s3 ] && exit 124; shift; exec "$@"')
+    host.command("curl", "echo i-0123456789abcdef0")
+    done = host.boot(rendered())
+    assert done.returncode != 0
+    assert "phase user_data failed" in done.stderr
+    assert "--lifecycle-action-result ABANDON" in host.calls.read_text().splitlines()[-1]
+
+
+def test_every_call_that_leaves_the_machine_or_waits_for_it_has_a_time_limit() -> None:
+    for line in rendered().splitlines():
+        for call in re.findall(r"\b(?:aws (?:s3|auto)|curl -|systemctl (?:daemon|enable))", line):
+            before = line.partition(call)[0]
+            assert before.rstrip().split()[-2:-1] == ["timeout"] or f"{call}sf -m 5" in line, line
+
+
+def test_no_package_is_installed_at_boot() -> None:
+    assert not re.search(r"\b(yum|dnf|apt|apt-get|rpm|pip3?|snap|npm)\b", rendered())
+
+
+def test_the_boots_first_phases_are_timed_for_the_agent(host: Host) -> None:
+    before = time.time()
+    host.boot(rendered())
+    times = parse_env_file((host.root / "run/spot-failover-boot.env").read_text())
+    started_at = float(times["SPOT_FAILOVER_USER_DATA_STARTED_AT"])
+    assert before - 0.01 <= started_at <= time.time()
+    up_for = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert float(times["SPOT_FAILOVER_BOOTED_AT"]) == pytest.approx(time.time() - up_for, abs=5)
+
+
+def test_a_machine_that_knows_when_it_started_is_believed(host: Host) -> None:
+    host.boot(rendered(), SPOT_FAILOVER_BOOTED_AT="1700000000.000")
+    times = parse_env_file((host.root / "run/spot-failover-boot.env").read_text())
+    assert times["SPOT_FAILOVER_BOOTED_AT"] == "1700000000.000"
+
+
+def test_an_image_with_this_very_agent_spares_its_download(host: Host) -> None:
+    host.boot(rendered())
+    assert (host.root / "opt/spot-failover/agent.key").read_text() == "abc.zip\n"
+    host.calls.unlink()
+    assert host.boot(rendered()).returncode == 0
+    assert "aws" not in host.calls.read_text()
+
+
+def test_an_image_with_another_agent_gets_this_one_whole(host: Host) -> None:
+    agent = host.root / "opt/spot-failover"
+    (agent / "node_agent").mkdir(parents=True)
+    (agent / "node_agent/stale.py").touch()
+    (agent / "agent.key").write_text("older.zip\n")
+    assert host.boot(rendered()).returncode == 0
+    assert (agent / "agent.key").read_text() == "abc.zip\n"
+    assert not (agent / "node_agent/stale.py").exists()
+
+
+def test_a_download_that_fails_leaves_no_key_that_a_later_boot_would_believe(host: Host) -> None:
+    (host.root / "opt/spot-failover").mkdir(parents=True)
+    (host.root / "opt/spot-failover/agent.key").write_text("older.zip\n")
+    host.command("sleep", "exit 0")
+    host.command("aws", "exit 1")
+    assert host.boot(rendered()).returncode != 0
+    assert not (host.root / "opt/spot-failover/agent.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("mounted", "baked", "expected"),
+    [
+        (False, False, "var/lib/spot-failover/cache"),
+        (True, False, "opt/dlami/nvme/spot-failover"),
+        (True, True, "var/lib/spot-failover/cache"),
+    ],
+)
+def test_large_files_go_to_the_instances_own_disk_unless_the_image_has_them(
+    host: Host, mounted: bool, baked: bool, expected: str
+) -> None:
+    host.command("mountpoint", f'[ "$2" = {host.root}/opt/dlami/nvme ] && exit {int(not mounted)}')
+    if baked:
+        (host.root / "var/lib/spot-failover/cache/weights").mkdir(parents=True)
+    host.boot(rendered())
+    assert host.settings()["SPOT_FAILOVER_CONTAINER_CACHE"] == str(host.root / expected)
+
+
+def test_what_a_fleet_has_beyond_the_least_is_told_and_what_it_has_not_is_left_out() -> None:
+    told = {
+        "weights_uri": "s3://models/chat",
+        "weights_load": "stream",
+        "weights_role": "arn:aws:iam::123456789012:role/reader",
+        "artifacts_uri": "s3://artifacts/compile-cache",
+        "api_key_secret": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key-AbCdEf",
+        "log_group": "/spot-failover/chat",
+        "event_bus": "default",
+    }
+    full, least = settings(**told).environment(), settings().environment()
+    for name, value in told.items():
+        assert full[f"SPOT_FAILOVER_{name.upper()}"] == value
+        assert f"SPOT_FAILOVER_{name.upper()}" not in least
+        assert f"SPOT_FAILOVER_{name.upper()}" not in settings(**{name: ""}).environment()
 
 
 def test_the_installed_command_runs_with_the_installed_settings(kit: Any, host: Host) -> None:
@@ -196,7 +303,9 @@ def test_cdk_tokens_pass_through_untouched() -> None:
 
 
 def test_user_data_stays_far_below_ec2s_limit() -> None:
-    assert len(rendered().encode()) < MAX_BYTES / 4
+    size = len(rendered().encode())
+    print(f"user data has {size} bytes of {MAX_BYTES}")
+    assert size < MAX_BYTES / 2
     with pytest.raises(UserDataError, match="EC2 takes 16384"):
         rendered(engine_args=["x" * MAX_BYTES])
 
@@ -210,6 +319,48 @@ def test_a_value_cannot_smuggle_in_another_line(value: str) -> None:
 def test_a_value_cannot_leave_its_shell_quotes() -> None:
     with pytest.raises(UserDataError, match="agent_key"):
         render_user_data(settings(), agent_bucket="b", agent_key="k'; reboot; '")
+
+
+CLOUD_INIT = r"""
+import sys
+from cloudinit.handlers.shell_script import ShellScriptPartHandler
+from cloudinit.helpers import Paths
+from cloudinit.user_data import UserDataProcessor
+
+paths = Paths({"cloud_dir": sys.argv[1], "run_dir": sys.argv[1]})
+handler = ShellScriptPartHandler(paths)
+parts = UserDataProcessor(paths).process(sys.stdin.buffer.read()).walk()
+for number, part in enumerate(each for each in parts if not each.is_multipart()):
+    kind = part.get_content_type()
+    print(kind)
+    if kind == "text/x-shellscript":
+        handler.handle_part(None, kind, f"part-{number}", part.get_payload(decode=True).decode(), None)
+"""
+
+
+def test_cloud_init_takes_it_for_one_script_and_would_run_it_unchanged(tmp_path: Path) -> None:
+    unpacked = REPOSITORY / ".cache" / "cloud-init"
+    places = [
+        unpacked,
+        Path("/usr/lib/python3/dist-packages"),
+        *Path("/usr/lib").glob("python3*/site-packages"),
+    ]
+    found = next((place for place in places if (place / "cloudinit").is_dir()), None)
+    if found is None:
+        pytest.skip("no cloud-init on this machine, and no package of it: see scripts/install-cloud-init")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CLOUD_INIT, str(tmp_path)],
+        input=rendered(),
+        env={**os.environ, "PYTHONPATH": str(found)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["text/x-shellscript"]
+    (script,) = (tmp_path / "instance" / "scripts").iterdir()
+    assert script.read_text() == rendered()
+    assert os.access(script, os.X_OK)
 
 
 def test_the_rendered_script_has_no_shellcheck_finding() -> None:
