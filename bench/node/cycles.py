@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, assert_never
@@ -23,7 +23,7 @@ from typing import Any, assert_never
 from rich.console import Console
 from rich.table import Table
 
-from bench.node.leftovers import SHARED_FOLDERS, Leftover, find_leftovers, look_before
+from bench.node.leftovers import SHARED_FOLDERS, Leftover, find_leftovers, look_before, still_there
 from bench.node.numbers import Spread, spread
 from bench.node.solo_node import AGENT_BUCKET, AGENT_KEY, SoloNode, Surroundings, agent_archive
 from local_aws.engines.commands import MODEL_DIRECTORY, PREPARED_MODEL, engine_command, engine_environment
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with make_node(folder.resolve() / "node", options.engine) as node:
             for cycle in play(node, cycles=options.cycles):
                 played.append(cycle)
-                left = "nothing left" if not cycle.leftovers else f"{len(cycle.leftovers)} LEFT"
+                left = ", ".join(map(str, cycle.leftovers)) or "nothing left"
                 console.print(
                     f"[{cycle.number:>3}/{options.cycles}] boot {cycle.boot_seconds:4.1f} s, drain by"
                     f" {cycle.drain_by.value:<8}{cycle.drain_seconds:5.1f} s: {left}",
@@ -181,7 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    made = summary(options.engine, played)
+    lasting = [
+        replace(cycle, leftovers=[each for each in cycle.leftovers if still_there(each)]) for cycle in played
+    ]
+    made = summary(options.engine, lasting)
     options.out.write_text(json.dumps(made, indent=2) + "\n")
     show(console, made)
     return 1 if made["leftovers"] else 0

@@ -32,6 +32,7 @@ STAYS = (
     "root/root/.aws/cli/cache/*",
 )
 _LISTEN, _TIME_WAIT = "0A", "06"
+_SHARED = "shared file"
 SHARED_FOLDERS = (Path("/tmp"), Path("/dev/shm"))  # noqa: S108 - looked at, never written
 
 
@@ -80,8 +81,13 @@ def find_leftovers(
     found += [Leftover("lock", name) for name in _locks(home)]
     found += [Leftover("memory", name) for name in set(_memory_segments()) - before.shared_memory]
     found += [Leftover("file", name) for name in _files(home) if not _may_stay(name, stays)]
-    found += [Leftover("shared file", name) for name in set(_names(shared_folders)) - before.shared_files]
+    found += [Leftover(_SHARED, name) for name in set(_names(shared_folders)) - before.shared_files]
     return sorted(found, key=str)
+
+
+def still_there(leftover: Leftover) -> bool:
+    """Return whether a leftover is one after all: what another program passed through /tmp is gone by now."""
+    return leftover.kind != _SHARED or Path(leftover.what).exists()
 
 
 def _may_stay(name: str, stays: Sequence[str]) -> bool:

@@ -36,7 +36,7 @@ def measure(
     engine: EngineKind, *, runs: int, aws: LocalAws, folder: Path, tell: Callable[[str], None]
 ) -> list[Pair]:
     """Start engines both ways, `runs` times; which way comes first changes from run to run."""
-    around = _surroundings(aws)
+    around = surroundings(aws)
     pairs: list[Pair] = []
     for run in range(1, runs + 1):
         home = folder / f"node-{run}"
@@ -88,12 +88,14 @@ def _managed(engine: EngineKind, home: Path, around: Surroundings) -> Boot:
         return boot
 
 
-def _surroundings(aws: LocalAws) -> Surroundings:
-    """Return an AWS in which the agent's archive lies, and credentials to fetch it with."""
+def surroundings(aws: LocalAws, **settings: str) -> Surroundings:
+    """Return an AWS in which the agent's archive lies, credentials to fetch it with, and further settings."""
     storage = aws.client("s3")
     storage.create_bucket(Bucket=AGENT_BUCKET)
     storage.put_object(Bucket=AGENT_BUCKET, Key=AGENT_KEY, Body=agent_archive())
-    return Surroundings(endpoint_url=aws.endpoint_url, credentials=operator_credentials(aws))
+    return Surroundings(
+        endpoint_url=aws.endpoint_url, credentials=operator_credentials(aws), settings=settings
+    )
 
 
 def operator_credentials(aws: LocalAws) -> RoleCredentials:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.node.leftovers import Before, Leftover, find_leftovers, look_before
+from bench.node.leftovers import Before, Leftover, find_leftovers, look_before, still_there
 from local_aws.nodes.processes import NODE_MARK
 
 ADDRESS = "127.84.9.9"
@@ -103,7 +103,11 @@ def test_file_is_found(home: Path, found: Callable[[], list[Leftover]], name: st
 def test_file_outside_the_node_is_found(home: Path, found: Callable[[], list[Leftover]]) -> None:
     stray = home.parent / "shared" / "torchinductor_root"
     stray.mkdir()
-    assert found() == [Leftover("shared file", str(stray))]
+    (leftover,) = found()
+    assert leftover == Leftover("shared file", str(stray))
+    assert still_there(leftover)
+    stray.rmdir()
+    assert not still_there(leftover), "another program's, which cleaned up after itself"
 
 
 def test_shared_memory_is_found(found: Callable[[], list[Leftover]]) -> None:
