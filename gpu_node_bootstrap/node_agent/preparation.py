@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
@@ -52,6 +53,8 @@ class Preparation:
         )
         self._lock = threading.Lock()
         self._error: PreparationError | None = None
+        self._legs_left: Counter[Phase] = Counter()
+        self._details: dict[Phase, dict[str, Any]] = {}
         self._weights = Weights(settings.model)
         self._api_key: str | None = None
 
@@ -61,16 +64,17 @@ class Preparation:
         The API key takes a call and has no phase of its own: it counts, and fails, as a part of the weights,
         the other thing that the engine cannot serve without and that AWS may refuse.
         """
-        legs = {
-            Phase.IMAGE: self._fetch_image,
-            Phase.WEIGHTS: self._fetch_weights_and_key,
-            Phase.COMPILE_CACHE: self._cache.restore,
-        }
-        for phase in legs:
+        legs = (
+            (Phase.IMAGE, self._fetch_image),
+            (Phase.WEIGHTS, self._fetch_weights),
+            (Phase.WEIGHTS, self._fetch_api_key),
+            (Phase.COMPILE_CACHE, self._cache.restore),
+        )
+        for phase, _ in legs:
             self._boot.begin(phase)
+        self._legs_left = Counter(phase for phase, _ in legs)
         threads = [
-            threading.Thread(target=self._leg, args=leg, name=leg[0].value, daemon=True)
-            for leg in legs.items()
+            threading.Thread(target=self._leg, args=leg, name=leg[0].value, daemon=True) for leg in legs
         ]
         for thread in threads:
             thread.start()
@@ -119,23 +123,28 @@ class Preparation:
                 if self._error is None:
                     self._error = PreparationError(phase, reason)
             self._commands.stop()
-        else:
-            self._boot.end(phase, **detail)
+            return
+        with self._lock:
+            self._legs_left[phase] -= 1
+            known = self._details.setdefault(phase, {})
+            known.update(detail)
+            ended = self._legs_left[phase] == 0
+        if ended:
+            self._boot.end(phase, **known)
 
     def _fetch_image(self) -> Mapping[str, object]:
         if self._settings.engine is EngineKind.PROCESS:
             return {"source": "none"}
         return fetch_image(self._settings.image, commands=self._commands, log=self._log)
 
-    def _fetch_weights_and_key(self) -> Mapping[str, object]:
-        self._api_key = self._read_api_key()
+    def _fetch_weights(self) -> Mapping[str, object]:
         self._weights = fetch_weights(self._settings, commands=self._commands, log=self._log)
         return self._weights.detail
 
-    def _read_api_key(self) -> str | None:
+    def _fetch_api_key(self) -> Mapping[str, object]:
         secret, region = self._settings.api_key_secret, self._settings.region
         if not secret:
-            return None
+            return {}
         read = ("secretsmanager", "get-secret-value", "--secret-id", secret)
         shown = ("--query", "SecretString", "--output", "text")
         try:
@@ -148,4 +157,5 @@ class Preparation:
         # One line, as an env file takes it; "None" is how the command line writes a secret without text.
         if not key or key == "None" or not key.isprintable():
             raise CommandError("the API key's secret is not one line of text")
-        return key
+        self._api_key = key
+        return {}
