@@ -32,7 +32,9 @@ from local_aws.nodes.machine import EngineProcess
 from local_aws.world import EngineKind
 
 DEFAULT_OUT = Path("out/bench/cycles.json")
-ADDRESS, ENGINE_PORT = "127.84.0.10", 8000
+ENGINE_PORT = 8000
+# Of the emulated engine, whose own start is not what is tried here.
+START_SECONDS = 0.2
 NOTICE_SECONDS = 60
 # A local node has no load balancer whose health checks a drain would have to wait for.
 SETTLE_SECONDS = "0.5"
@@ -114,16 +116,19 @@ def make_node(home: Path, engine: EngineKind) -> SoloNode:
     tool = [sys.executable, "-I", "-S", str(Path(__file__).with_name("aws_tool.py")), str(cloud)]
     if engine == "real":
         ensure_tiny_model()
-    command = engine_command(engine, host=ADDRESS, port=ENGINE_PORT, model=PREPARED_MODEL, start_seconds=0.2)
+    settings = {"SPOT_FAILOVER_SETTLE_SECONDS": SETTLE_SECONDS}
     return SoloNode(
         home,
-        instance_id="i-0c1c1e00000000001",
-        address=ADDRESS,
-        engine=EngineProcess(command, engine_environment(engine), str(MODEL_DIRECTORY)),
-        around=Surroundings(
-            tools={"aws": shlex.join(tool)}, settings={"SPOT_FAILOVER_SETTLE_SECONDS": SETTLE_SECONDS}
-        ),
+        engine=lambda address: _engine(engine, address),
+        around=Surroundings(tools={"aws": shlex.join(tool)}, settings=settings),
     )
+
+
+def _engine(kind: EngineKind, address: str) -> EngineProcess:
+    command = engine_command(
+        kind, host=address, port=ENGINE_PORT, model=PREPARED_MODEL, start_seconds=START_SECONDS
+    )
+    return EngineProcess(command, engine_environment(kind), str(MODEL_DIRECTORY))
 
 
 def summary(engine: EngineKind, cycles: Sequence[Cycle]) -> dict[str, Any]:

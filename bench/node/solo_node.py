@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 import shlex
 import subprocess
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from gpu_node_bootstrap.node_agent.times import format_utc
 from gpu_node_bootstrap.user_data import AGENT_DIRECTORY, UserDataSettings, render_user_data
+from local_aws.addresses import claim_address_block
 from local_aws.engines.commands import MODEL_DIRECTORY, SERVED_MODEL_NAME
 from local_aws.nodes import processes
 from local_aws.nodes.agent_status import read_status
@@ -33,6 +35,7 @@ AGENT_BUCKET, AGENT_KEY = "agents", "agent.zip"
 REGION = "us-east-1"
 BOOT_SECONDS = 300.0
 END_SECONDS = 150.0
+_HOST = 10
 _LOOK_SECONDS = 0.05
 
 
@@ -63,23 +66,26 @@ class Surroundings:
 
 
 class SoloNode:
-    """A node in a folder of its own, on an address of its own. A context manager: its end kills the rest."""
+    """A node in a folder of its own, on an address of its own. A context manager: its end kills the rest.
+
+    Address and instance id are nobody else's on this machine, so that several may live side by side.
+    """
 
     def __init__(
         self,
         home: Path,
         *,
-        instance_id: str,
-        address: str,
-        engine: EngineProcess,
+        engine: Callable[[str], EngineProcess],
         around: Surroundings,
     ) -> None:
-        self.instance_id = instance_id
-        self.address = address
+        """`engine` says how the engine runs on an address. Raises NoFreeAddressesError."""
+        self._block = claim_address_block()
+        self.instance_id = f"i-{secrets.token_hex(9)[:17]}"
+        self.address = f"{self._block.prefix}.{_HOST}"
         self.folders: NodeFolders = make_folders(home)
-        self._engine = engine
+        self._engine = engine(self.address)
         self._around = around
-        self._imds = MetadataService(_identity(instance_id, address, around), _source(around))
+        self._imds = MetadataService(_identity(self.instance_id, self.address, around), _source(around))
         self._booted_at = 0.0
 
     def __enter__(self) -> SoloNode:
@@ -95,6 +101,7 @@ class SoloNode:
     ) -> None:
         self._imds.stop()
         processes.kill_marked(self.instance_id)
+        self._block.release()
 
     @property
     def metadata_port(self) -> int:

@@ -17,7 +17,7 @@ from local_aws.nodes.machine import EngineProcess
 from local_aws.session import LocalAws
 from local_aws.world import EngineKind
 
-ADDRESS, ENGINE_PORT = "127.84.0.20", 8000
+ENGINE_PORT = 8000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +76,16 @@ def _bare(engine: EngineKind, folder: Path) -> float:
 
 
 def _managed(engine: EngineKind, home: Path, around: Surroundings) -> Boot:
-    command = engines.engine_command(engine, host=ADDRESS, port=ENGINE_PORT, model=engines.PREPARED_MODEL)
-    environment = engines.engine_environment(engine)
-    process = EngineProcess(command, environment, str(engines.MODEL_DIRECTORY))
-    with SoloNode(
-        home, instance_id="i-0bec40000000000a1", address=ADDRESS, engine=process, around=around
-    ) as node:
+    with SoloNode(home, engine=lambda address: _engine(engine, address), around=around) as node:
         node.boot()
         boot = boot_from_status(node.wait_until("ready", lambda status: status.get("state") == "ready"))
         assert boot is not None
         return boot
+
+
+def _engine(kind: EngineKind, address: str) -> EngineProcess:
+    command = engines.engine_command(kind, host=address, port=ENGINE_PORT, model=engines.PREPARED_MODEL)
+    return EngineProcess(command, engines.engine_environment(kind), str(engines.MODEL_DIRECTORY))
 
 
 def surroundings(aws: LocalAws, **settings: str) -> Surroundings:

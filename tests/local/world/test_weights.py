@@ -11,7 +11,6 @@ from local_aws.nodes.machine import EngineProcess
 from local_aws.nodes.processes import marked_pids
 from local_aws.session import LocalAws
 
-ADDRESS = "127.84.0.30"
 FILES = {"config.json": b"{}", "model.safetensors": bytes(2_000_000)}
 
 
@@ -34,11 +33,12 @@ def test_weights_in_s3_are_downloaded_and_given_to_the_engine(aws: LocalAws, tmp
         SPOT_FAILOVER_WEIGHTS_URI="s3://models/tiny",
         SPOT_FAILOVER_WEIGHTS_LOAD="download",
     )
-    command = engine_command("emulated", host=ADDRESS, port=8000, model=PREPARED_MODEL, start_seconds=0.2)
-    engine = EngineProcess(command, engine_environment("emulated"), "/of/the/hub")
-    with SoloNode(
-        tmp_path / "node", instance_id="i-0be16475000000001", address=ADDRESS, engine=engine, around=around
-    ) as node:
+
+    def engine(address: str) -> EngineProcess:
+        command = engine_command("emulated", host=address, port=8000, model=PREPARED_MODEL, start_seconds=0.2)
+        return EngineProcess(command, engine_environment("emulated"), "/of/the/hub")
+
+    with SoloNode(tmp_path / "node", engine=engine, around=around) as node:
         node.boot()
         status = node.wait_until("ready", lambda told: told.get("state") == "ready")
         model = model_of(node)
