@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,18 @@ def test_shell_script_of_aws_runs_what_an_operator_types(fleet: Any, eventually:
 
     answer = eventually(ended)
     assert (answer["Status"], answer["StandardOutputContent"]) == ("Success", "one\nactive\n")
+
+
+def test_what_the_runbook_lets_an_operator_type_reaches_the_node(fleet: Any) -> None:
+    runbook = (Path(__file__).resolve().parents[3] / "docs/runbooks/node-not-ready.md").read_text()
+    (typed,) = re.findall(r"```\n(node=.*?)```", runbook, re.S)
+    script = f"{typed}\nnode={fleet.nodes()[0].instance_id}\non_node systemctl is-active stub"
+    tools = str(Path(sys.prefix) / "bin")
+    environment = {**fleet.aws.environment, "PATH": f"{tools}:{fleet.aws.environment['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["active"], done.stderr
 
 
 def test_failing_and_overlong_commands_say_so(fleet: Any, eventually: Callable[..., Any]) -> None:
