@@ -119,6 +119,11 @@ _QUEUE_ACTIONS = frozenset(
 )
 
 
+def known_actions() -> frozenset[str]:
+    """Return the actions of every call that a role can be permitted here."""
+    return _UNBOUND.union(*(actions for actions, _ in _FINDERS))
+
+
 def targets_of(world: World, action: str, params: Params) -> list[Target]:
     """Return what has to be permitted for the call. Raises `UnknownActionError`."""
     if action in _UNBOUND:
