@@ -98,6 +98,26 @@ class Control:
         """Forget all injected faults."""
         self._request("DELETE", "faults")
 
+    def throttle(
+        self,
+        enabled: bool,
+        *,
+        factor: float = 1.0,
+        overrides: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        """Hold functions and nodes to AWS's own limits on requests, from full buckets on, or no more.
+
+        `factor` scales all limits. `overrides` gives an action ("ssm:SendCommand") one bucket of its own,
+        unscaled: capacity and refill per second.
+        """
+        self._request(
+            "POST", "throttle", {"enabled": enabled, "factor": factor, "overrides": dict(overrides or {})}
+        )
+
+    def throttling(self) -> dict[str, Any]:
+        """Return enabled, factor, and buckets by name: tokens, taken, refused, capacity, source and more."""
+        return self._mapping("GET", "throttle")
+
     def load_balancer_url(self, fleet: str) -> str:
         """Return the fleet's load balancer, e.g. "http://127.20.3.1:41234"."""
         return str(self._mapping("GET", "load-balancer-url", {"fleet": fleet})["url"])

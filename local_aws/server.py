@@ -20,7 +20,7 @@ from local_aws import compute, control_api, reaper
 from local_aws.addresses import AddressBlock, claim_address_block
 from local_aws.cloudformation import models as cloudformation_models
 from local_aws.cloudformation import seam as cloudformation
-from local_aws.endpoint import calls, faults
+from local_aws.endpoint import calls, faults, throttling
 from local_aws.endpoint.gateway import Gateway
 from local_aws.endpoint.http_front import HttpFront
 from local_aws.events import bus as event_bus
@@ -108,7 +108,13 @@ def _install_platform(world: World) -> Gateway:
     machine_images.install(world)
     event_bus.install(world)
     lambda_service.install(world, authorizer)
-    return Gateway(world, calls=call_log, faults=faults.install(world), authorizer=authorizer)
+    return Gateway(
+        world,
+        calls=call_log,
+        faults=faults.install(world),
+        throttle=throttling.install(world),
+        authorizer=authorizer,
+    )
 
 
 def _load_managed_policies(world: World) -> None:

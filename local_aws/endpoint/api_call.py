@@ -153,6 +153,10 @@ def _status(code: str, protocol: str, modelled: int) -> int:
         return 500
     if code in ("ServiceUnavailable", "ServiceUnavailableException", "Unavailable"):
         return 503
+    if code in ("RequestLimitExceeded", "SlowDown"):  # EC2's and S3's throttling; the others' is a 400
+        return 503
+    if code == "TooManyRequestsException":
+        return 429
     if code in ("AccessDenied", "UnauthorizedOperation"):
         return 403
     return 403 if code == "AccessDeniedException" and protocol == "rest-json" else modelled

@@ -1,7 +1,7 @@
 """The endpoint itself: control requests to the control API, everything else to AWS's services.
 
-On its way to moto a call is read, hit by a fault if there is one for it, judged if a role makes it, and
-written down. One call is handled at a time, as one call is atomic on AWS.
+On its way to moto a call is read, throttled where AWS's limits are played, hit by a fault if there is one for
+it, judged if a role makes it, and written down. One call is handled at a time, as one call is atomic on AWS.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from local_aws.control_api import CONTROL_PREFIX, ControlApi
 from local_aws.endpoint.api_call import ApiCall, UnknownCallError, read_call
 from local_aws.endpoint.calls import CallLog
 from local_aws.endpoint.faults import Faults
+from local_aws.endpoint.throttling import Throttle
 from local_aws.iam.authorization import Authorizer
 from local_aws.iam.sessions import RoleSession, session_of
 from local_aws.world import World
@@ -46,10 +47,13 @@ _DENIAL_CODES = {
 class Gateway:
     """A WSGI app in front of moto's."""
 
-    def __init__(self, world: World, *, calls: CallLog, faults: Faults, authorizer: Authorizer) -> None:
+    def __init__(
+        self, world: World, *, calls: CallLog, faults: Faults, throttle: Throttle, authorizer: Authorizer
+    ) -> None:
         self._world = world
         self._calls = calls
         self._faults = faults
+        self._throttle = throttle
         self._authorizer = authorizer
         self._control = ControlApi(world)
         modules = list(backends.list_of_moto_modules())
@@ -74,7 +78,7 @@ class Gateway:
         begun = time.monotonic()
         session = session_of(call.access_key_id)
         resources: list[str] = []
-        refused = self._hit_by_fault(call, session)
+        refused = self._throttled(call, session) or self._hit_by_fault(call, session)
         if refused is None:
             locked = call.operation_name not in _UNLOCKED
             with self._world.lock if locked else contextlib.nullcontext():
@@ -101,6 +105,9 @@ class Gateway:
             log.exception("an unsigned request failed")
             return 400, {"Content-Type": "text/plain"}, f"{type(err).__name__}: {err}".encode()
         return response.status_code, dict(response.headers), response.get_data()
+
+    def _throttled(self, call: ApiCall, session: RoleSession | None) -> tuple[str, str] | None:
+        return self._throttle.refusal(call.action, lambda: call.params) if session else None
 
     def _hit_by_fault(self, call: ApiCall, session: RoleSession | None) -> tuple[str, str] | None:
         fault = self._faults.hit(call.action, session.role_name) if session else None

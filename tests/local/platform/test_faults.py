@@ -28,7 +28,7 @@ def caller(bench: Any, caller_source: str) -> str:
 @pytest.mark.parametrize(
     ("action", "error", "status", "call"),
     [
-        ("ec2:DescribeInstances", "RequestLimitExceeded", 400, ("ec2", "describe_instances")),
+        ("ec2:DescribeInstances", "RequestLimitExceeded", 503, ("ec2", "describe_instances")),
         ("autoscaling:*", "Throttling", 400, ("autoscaling", "describe_auto_scaling_groups")),
         ("ssm:ListCommands", "InternalServerError", 500, ("ssm", "list_commands")),
         ("SQS:GetQueueUrl", "ServiceUnavailable", 503, ("sqs", "get_queue_url")),
