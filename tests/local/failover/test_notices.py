@@ -8,6 +8,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from spot_failover.outcomes import Outcome, Step
 
 from tests.local.failover.deployed_fleet import DeployedFleet
@@ -61,6 +62,7 @@ def test_an_interruption_is_followed_to_its_end(fleet: DeployedFleet) -> None:
         "replacement_requested_at",
         "drained_at",
         "replacement_in_service_at",
+        "boot_phases",
     )
     assert incident.outcomes == {
         Step.DEREGISTER: Outcome.DEREGISTERED
@@ -71,7 +73,10 @@ def test_an_interruption_is_followed_to_its_end(fleet: DeployedFleet) -> None:
         Step.REPLACEMENT_REQUEST: Outcome.DETACHED,
         Step.DRAIN: Outcome.DRAINED,
         Step.REPLACEMENT: Outcome.IN_SERVICE,
+        Step.BOOT: Outcome.BOOTED,
     }
+    assert incident.recovery_parts
+    assert incident.recovery_seconds == pytest.approx(sum(incident.recovery_parts.values()), abs=1)
     assert incident.cut_requests == 0
     assert incident.drained_at
     assert incident.drained_at < incident.deadline
