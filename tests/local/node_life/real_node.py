@@ -24,7 +24,7 @@ from local_aws.nodes.imds import InstanceIdentity, MetadataService, SpotAction
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ENGINE_PORT, HEALTH_PORT = 8000, 8081
-START_SECONDS = 150.0
+START_SECONDS = 240.0
 _CORE = "VLLM::EngineCore"
 _AWS = '#!/bin/sh\necho "$*" >> {calls}\n'
 
