@@ -133,7 +133,9 @@ class Gateway:
         except Exception as err:
             log.exception("%s failed", call.operation_name)
             return _unsupported(call, f"{type(err).__name__}: {err}")
-        if response.status_code in (404, 405) and not response.get_data():
+        # The answer to a HEAD never has a body: S3's 404 says by itself that there is no such object.
+        has_no_word = not response.get_data() and environ["REQUEST_METHOD"] != "HEAD"
+        if response.status_code in (404, 405) and has_no_word:
             return _unsupported(call, "it is not implemented")
         if response.status_code in (500, 501):
             return _unsupported(call, response.get_data(as_text=True)[:500])

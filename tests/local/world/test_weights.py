@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import botocore.exceptions
+import pytest
+
 from bench.node.solo_node import SoloNode
 from bench.node.starts import surroundings
 from local_aws.engines.commands import PREPARED_MODEL, engine_command, engine_environment
@@ -47,3 +50,11 @@ def test_weights_in_s3_are_downloaded_and_given_to_the_engine(aws: LocalAws, tmp
     (weights,) = [phase for phase in status["boot"]["phases"] if phase["phase"] == "weights"]
     assert weights["source"] == "s3"
     assert weights["bytes"] == sum(map(len, FILES.values()))
+
+
+def test_object_that_is_not_there_is_a_404_even_without_a_body(aws: LocalAws) -> None:
+    storage = aws.client("s3")
+    storage.create_bucket(Bucket="empty")
+    with pytest.raises(botocore.exceptions.ClientError) as refused:
+        storage.head_object(Bucket="empty", Key="nothing")
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
