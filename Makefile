@@ -72,7 +72,7 @@ test: setup-real lint ## Everything: lint, types, unit, infrastructure, and the 
 
 .PHONY: lint
 lint: $(BIN)/.installed ## ruff, mypy --strict and shellcheck.
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/shellcheck gpu_node_bootstrap/*.sh gpu_node_bootstrap/image/*.sh scripts/*
+	@$(BIN)/ruff check --no-cache . && $(BIN)/ruff format --no-cache --check . && $(BIN)/mypy && $(BIN)/shellcheck gpu_node_bootstrap/*.sh gpu_node_bootstrap/image/*.sh scripts/*
 
 .PHONY: synth
 synth: setup ## Synthesize the templates (no AWS access needed).

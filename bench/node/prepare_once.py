@@ -7,10 +7,9 @@ import os
 import sys
 import time
 
-from gpu_node_bootstrap.node_agent.preparation import Preparation
-
 from gpu_node_bootstrap.node_agent.boot import BootRecord
 from gpu_node_bootstrap.node_agent.log import Log
+from gpu_node_bootstrap.node_agent.preparation import Preparation
 from gpu_node_bootstrap.node_agent.settings import Settings
 
 
