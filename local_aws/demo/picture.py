@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -44,7 +45,7 @@ _TOGETHER_SECONDS = 6.0
 _LABEL_INCHES = 2.5
 # How much of a lane's height the phases of a boot take.
 _STRIP = 0.16
-_LABEL_ROWS = (0.98, 0.34, 0.12)
+_LABEL_TOP, _LABEL_LINE = 0.98, 0.12  # of the height that labels have
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -56,6 +57,15 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+
+class LabelBox(NamedTuple):
+    """Where a label stands: seconds from left to right, shares of the height from top to bottom."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
 
 
 def draw(story: Story, path: Path) -> None:
@@ -100,19 +110,27 @@ def _step_groups(story: Story) -> list[tuple[float, str]]:
     return [group for each in story.interruptions for group in step_groups(each, begin=story.begin)]
 
 
+def free_top(placed: Sequence[LabelBox], left: float, right: float, height: float) -> float:
+    """Return how high a label can stand between `left` and `right` without covering another."""
+    beside = [box for box in placed if box.left < right and left < box.right]
+    for top in sorted({_LABEL_TOP, *(box.bottom for box in beside)}, reverse=True):
+        if all(box.top <= top - height or top <= box.bottom for box in beside):
+            return top
+    return _LABEL_TOP
+
+
 def _draw_steps(axes: Axes, story: Story) -> None:
     axes.set_ylim(0, 1)
     axes.axis("off")
     width = max(story.end - story.begin, 1)
-    # Labels stand in rows; each goes into the first row where the one before it has ended.
-    ends = [-math.inf] * len(_LABEL_ROWS)
     label_width = _LABEL_INCHES / _picture_inches(story) * width
+    placed: list[LabelBox] = []
     for at, label in _step_groups(story):
         # At the right edge a label stands left of its line.
         left = at if at + label_width < width else at - label_width
-        row = next((row for row, end in enumerate(ends) if end <= left), ends.index(min(ends)))
-        ends[row] = left + label_width
-        top = _LABEL_ROWS[row]
+        height = _LABEL_LINE * (label.count("\n") + 1)
+        top = free_top(placed, left, left + label_width, height)
+        placed.append(LabelBox(left, left + label_width, top, top - height))
         axes.axvline(at, ymax=top, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), alpha=0.55)
         axes.text(
             at + (0.004 if left == at else -0.004) * width,

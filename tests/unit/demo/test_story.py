@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from local_aws.demo.interruptions import Interruption
-from local_aws.demo.picture import draw, step_groups
+from local_aws.demo.picture import LabelBox, draw, free_top, step_groups
 from local_aws.demo.story import NodeLife, NodeState, Span, Story, node_lives
 from tests.unit.demo.boot_stories import boot_of
 
@@ -84,6 +84,14 @@ def test_steps_of_the_same_moment_share_a_label() -> None:
         "+1.0 s  drain begins",
     ]
     assert groups[2][1] == "+30.0 s  replacement in service"
+
+
+def test_label_stands_below_those_it_would_cover_and_no_lower() -> None:
+    long = LabelBox(left=0, right=16, top=0.98, bottom=0.38)
+    assert free_top([long], left=16, right=32, height=0.6) == 0.98
+    assert free_top([long], left=9, right=25, height=0.24) == 0.38
+    short = LabelBox(left=20, right=36, top=0.98, bottom=0.74)
+    assert free_top([long, short], left=18, right=34, height=0.24) == 0.74
 
 
 def test_picture_is_drawn_even_of_a_run_that_broke_off(tmp_path: Path) -> None:
