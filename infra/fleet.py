@@ -224,19 +224,13 @@ class Fleet(Construct):
             start_limit_seconds=config.start_timeout_seconds,
             engine_port=ENGINE_PORT,
             health_port=HEALTH_PORT,
-            extra={
-                f"SPOT_FAILOVER_{name}": value
-                for name, value in {
-                    "WEIGHTS_URI": config.weights.uri if config.weights else "",
-                    "WEIGHTS_LOAD": config.weights.load.value if config.weights else "",
-                    "WEIGHTS_ROLE": reader.role_arn if reader else "",
-                    "ARTIFACTS_URI": self.storage.artifacts_uri,
-                    "API_KEY_SECRET": config.api_key_secret_arn or "",
-                    "LOG_GROUP": self.storage.log_group.log_group_name,
-                    "EVENT_BUS": "default",
-                }.items()
-                if value
-            },
+            weights_uri=config.weights.uri if config.weights else None,
+            weights_load=config.weights.load.value if config.weights else None,
+            weights_role=reader.role_arn if reader else None,
+            artifacts_uri=self.storage.artifacts_uri,
+            api_key_secret=config.api_key_secret_arn,
+            log_group=self.storage.log_group.log_group_name,
+            event_bus="default",
         )
 
 

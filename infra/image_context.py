@@ -11,6 +11,9 @@ from infra.fleet_context import DEFAULT_AMI_PARAMETER, NAME, NAME_SHAPE, SUBNET,
 
 DEFAULT_IMAGE_NAME = "vllm"
 DEFAULT_BUILDER = "g6.xlarge"
+# Image Builder's service-linked role reads no other parameters (its managed policy).
+_BASE_AMI = re.compile(r"/(aws/service|imagebuilder)/[A-Za-z0-9_./-]+")
+_BASE_AMI_SHAPE = 'an SSM parameter below "/aws/service/" or "/imagebuilder/"'
 
 
 def read_image(value: Any) -> ImageConfig:
@@ -23,7 +26,9 @@ def read_image(value: Any) -> ImageConfig:
         ),
         # The base image takes 75 GiB of it by itself.
         volume_gib=fields.integer("volume_gib", default=100, low=100, high=1024),
-        base_ami_parameter=fields.parameter("base_ami_parameter", default=DEFAULT_AMI_PARAMETER),
+        base_ami_parameter=fields.text(
+            "base_ami_parameter", default=DEFAULT_AMI_PARAMETER, pattern=_BASE_AMI, shape=_BASE_AMI_SHAPE
+        ),
         weights_uri=fields.s3_uri("weights_uri"),
         vpc=_vpc(fields.section("vpc")) if fields.has("vpc") else None,
         schedule=fields.optional_text(

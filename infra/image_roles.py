@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from infra.nag import acknowledge, wildcards
-from infra.permissions import on
+from infra.permissions import on, reading_below, s3_arn
 
 _BUILDER_POLICIES = ("EC2InstanceProfileForImageBuilder", "AmazonSSMManagedInstanceCore")
 _CLEAN_UP_POLICY = "service-role/EC2ImageBuilderLifecycleExecutionPolicy"
@@ -18,8 +17,9 @@ def builder_profile(
     scope: Construct, *, agent: s3_assets.Asset, scripts: s3_assets.Asset, weights_uri: str | None
 ) -> iam.CfnInstanceProfile:
     """Return the profile of the instances that build and test: AWS's own policies for it, and our files."""
-    objects = [_object(scope, asset.s3_bucket_name, asset.s3_object_key) for asset in (agent, scripts)]
-    statements = [on(objects, "s3:GetObject"), *_read_weights(scope, weights_uri)]
+    objects = [s3_arn(scope, asset.s3_bucket_name, asset.s3_object_key) for asset in (agent, scripts)]
+    weights = reading_below(scope, weights_uri) if weights_uri else []
+    statements = [on(objects, "s3:GetObject"), *weights]
     role = iam.Role(
         scope,
         "BuilderRole",
@@ -49,22 +49,6 @@ def clean_up_role(scope: Construct) -> iam.Role:
         role, "AWS's policy for this very task, bound to Image Builder's own tag.", _managed(_CLEAN_UP_POLICY)
     )
     return role
-
-
-def _read_weights(scope: Construct, weights_uri: str | None) -> list[iam.PolicyStatement]:
-    if weights_uri is None:
-        return []
-    bucket, _, prefix = weights_uri.removeprefix("s3://").partition("/")
-    listed = on([_object(scope, bucket, "")], "s3:ListBucket")
-    if prefix:
-        listed.add_condition("StringLike", {"s3:prefix": [prefix, f"{prefix}/*"]})
-    files = f"{prefix}/*" if prefix else "*"
-    return [listed, on([_object(scope, bucket, files)], "s3:GetObject")]
-
-
-def _object(scope: Construct, bucket: str, key: str) -> str:
-    name = f"{bucket}/{key}" if key else bucket
-    return Stack.of(scope).format_arn(service="s3", region="", account="", resource=name)
 
 
 def _managed(name: str) -> str:

@@ -281,6 +281,10 @@ WRONG = {
         fleet(machine_image="golden"),
         'fleets[0] (chat): machine_image is "golden"; allowed: "plain" or "baked".',
     ),
+    "image on a parameter that Image Builder may not read": (
+        {"image": {"base_ami_parameter": "/ours/ami"}},
+        'image: base_ami_parameter is "/ours/ami"; allowed: an SSM parameter below "/aws/service/" or',
+    ),
     "baked by nobody": (
         fleet(machine_image="baked"),
         'machine_image is "baked"; allowed: "plain", or an image pipeline under the key image.',
