@@ -55,6 +55,7 @@ class Engine:
         self._waiting = 0
         self._hung = asyncio.Event()
         self._stuck = False
+        self._last_metrics = ""
         self._tokens = Counter[str]()
         self._finished = Counter[str]()
         self._first_tokens: list[float] = []
@@ -115,6 +116,8 @@ class Engine:
         """Fail in a way."""
         match fault:
             case Fault.HANG:
+                # vLLM's core counts, and its server shows what it heard last.
+                self._last_metrics = self.metrics()
                 self._stuck = True
             case Fault.EXIT:
                 os._exit(CRASH_STATUS)
@@ -128,6 +131,8 @@ class Engine:
 
     def metrics(self) -> str:
         """Return the Prometheus text, by vLLM's names."""
+        if self._stuck:
+            return self._last_metrics
         return prometheus_text(
             model=self.model,
             running=self._running,

@@ -83,7 +83,8 @@ def test_hang_leaves_health_alive_and_lets_no_token_through(start: Callable[...,
     assert ask(port, "GET", "/health") == 200
     assert process.poll() is None
     assert _tokens(port) == counted, "an engine that hangs shows no progress"
-    assert EngineApi(host=HOST, port=port, served_model_name="tiny").load().in_flight <= 1
+    # vLLM's server goes on showing what its core told it last: nothing was running then.
+    assert EngineApi(host=HOST, port=port, served_model_name="tiny").load().in_flight == 0
 
 
 def test_exit_ends_the_process_like_a_crash(start: Callable[..., Started]) -> None:
