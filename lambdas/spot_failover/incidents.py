@@ -49,6 +49,8 @@ class Incident:
     replacement_booted_at: datetime | None = None  # when its machine started
     boot_phases: Mapping[str, float] | None = None  # seconds of its boot by what it waited for, in order
     replacement_in_service_at: datetime | None = None
+    node_ended_at: datetime | None = None  # when the sweeper ended a node that outlived its notice
+    closed_at: datetime | None = None  # what comes later still counts, and changes nothing about that
     outcomes: Mapping[Step, Outcome] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
@@ -108,6 +110,8 @@ def fold(entries: Iterable[Entry]) -> Incident:
         replacement_booted_at=_time(boot, "booted_at"),
         boot_phases=_in_order(boot.detail["path"]) if boot else None,
         replacement_in_service_at=replacement.at if replacement else None,
+        node_ended_at=_success_at(telling[Step.NODE_END]),
+        closed_at=closing.at if (closing := telling[Step.CLOSE]) else None,
         outcomes={step: entry.outcome for step, entry in telling.items() if entry},
         entries=ordered,
     )

@@ -7,7 +7,10 @@ from typing import assert_never
 
 
 class Step(StrEnum):
-    """A part of an incident. The first three are asked for by us, the others are reported to us."""
+    """A part of an incident. The first three are asked for by us, the last two are the sweeper's.
+
+    The others are reported to us.
+    """
 
     DEREGISTER = "deregister"
     DRAIN_COMMAND = "drain_command"
@@ -16,6 +19,8 @@ class Step(StrEnum):
     REPLACEMENT = "replacement"
     LAUNCH_FAILED = "launch_failed"
     BOOT = "boot"
+    NODE_END = "node_end"
+    CLOSE = "close"
 
 
 class Outcome(StrEnum):
@@ -32,6 +37,8 @@ class Outcome(StrEnum):
     DRAINED = "drained"
     IN_SERVICE = "in_service"
     BOOTED = "booted"  # the replacement told how its boot went, phase by phase
+    ENDED = "ended"  # a node that we detached outlived its notice, and was ended
+    CLOSED = "closed"  # nothing of the incident is open any more
 
     # the step is over, and not as wished
     CUT = "cut"  # the deadline came before the last request's end
@@ -42,10 +49,12 @@ class Outcome(StrEnum):
     BOOT_FAILED = "boot_failed"  # a node was launched and will never be ready
     MISSED = "missed"  # the deadline passed first
     FAILED = "failed"  # AWS refused, and will again
+    CLOSED_INCOMPLETE = "closed_incomplete"  # its time is over, and something never happened
 
     # the step is not over
     NOT_MANAGED = "not_managed"  # Systems Manager does not know the node (yet)
     RETRYING = "retrying"
+    GROUP_LAGS = "group_lags"  # the group has a gap and launches nothing
 
     # not a step of any incident
     FOREIGN = "foreign"  # not a node of a fleet
@@ -76,8 +85,13 @@ SUCCESSES = frozenset(
         Outcome.DRAINED,
         Outcome.IN_SERVICE,
         Outcome.BOOTED,
+        Outcome.ENDED,
+        Outcome.CLOSED,
     }
 )
+
+# Nothing is wrong with the step, or it is over for good: it happened.
+HAPPENED = SUCCESSES | {Outcome.CUT, Outcome.NO_TARGET_GROUP}
 
 OUTSIDE_INCIDENTS = frozenset(
     {
@@ -94,7 +108,7 @@ OUTSIDE_INCIDENTS = frozenset(
 def disposition(outcome: Outcome) -> Disposition:
     """Return what becomes of a message whose node's step ended so."""
     match outcome:
-        case Outcome.RETRYING | Outcome.NOT_MANAGED:
+        case Outcome.RETRYING | Outcome.NOT_MANAGED | Outcome.GROUP_LAGS:
             return Disposition.RETRY
         case Outcome.FAILED:
             return Disposition.DEAD_LETTER
@@ -109,6 +123,8 @@ def disposition(outcome: Outcome) -> Disposition:
             | Outcome.DRAINED
             | Outcome.IN_SERVICE
             | Outcome.BOOTED
+            | Outcome.ENDED
+            | Outcome.CLOSED
             | Outcome.CUT
             | Outcome.UNREPORTED
             | Outcome.NO_GROUP
@@ -116,6 +132,7 @@ def disposition(outcome: Outcome) -> Disposition:
             | Outcome.LAUNCH_FAILED
             | Outcome.BOOT_FAILED
             | Outcome.MISSED
+            | Outcome.CLOSED_INCOMPLETE
             | Outcome.FOREIGN
             | Outcome.NO_INCIDENT
             | Outcome.NOT_A_REPLACEMENT
