@@ -54,6 +54,7 @@ class Outcome(StrEnum):
     # the step is not over
     NOT_MANAGED = "not_managed"  # Systems Manager does not know the node (yet)
     RETRYING = "retrying"
+    HELD = "held"  # it stays registered: nobody else of its fleet could serve
     GROUP_LAGS = "group_lags"  # the group has a gap and launches nothing
 
     # not a step of any incident
@@ -108,7 +109,7 @@ OUTSIDE_INCIDENTS = frozenset(
 def disposition(outcome: Outcome) -> Disposition:
     """Return what becomes of a message whose node's step ended so."""
     match outcome:
-        case Outcome.RETRYING | Outcome.NOT_MANAGED | Outcome.GROUP_LAGS:
+        case Outcome.RETRYING | Outcome.HELD | Outcome.NOT_MANAGED | Outcome.GROUP_LAGS:
             return Disposition.RETRY
         case Outcome.FAILED:
             return Disposition.DEAD_LETTER
