@@ -1,4 +1,7 @@
-"""Faults put into the API on purpose: an action fails, or is slow, a number of times or always."""
+"""Faults put into the API on purpose: an action fails, or is slow, a number of times or always.
+
+A call that fails may have been carried out all the same, and an answer may be lost on its way.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,39 @@ from typing import Any
 
 from local_aws.world import World
 
+# On an answer that is to be taken for none: a client with a clock of its own need not wait for its timeout.
+LOST_HEADER = "x-local-aws-lost"
+
 
 @dataclass
 class Fault:
-    """`left` is how many more calls it hits; None: all."""
+    """`spared` is how many calls it lets pass before it hits, `left` how many it then hits; None: all."""
 
     action: str
     error: str
     left: int | None
     delay_seconds: float
     role: str | None
+    spared: int = 0
+    takes_effect: bool = False
+    """The call is carried out, and only its answer is the error, or is lost."""
+    lost: bool = False
+    """There is no answer: 504 with `LOST_HEADER` after the delay."""
+
+    @property
+    def spoils(self) -> bool:
+        """Whether the caller gets another answer than the service's."""
+        return self.lost or bool(self.error)
+
+    @property
+    def prevents(self) -> bool:
+        """Whether the service never sees the call."""
+        return self.spoils and not self.takes_effect
+
+    @property
+    def code(self) -> str:
+        """The error code that the call log shows."""
+        return "Lost" if self.lost else self.error
 
 
 class Faults:
@@ -36,6 +62,9 @@ class Faults:
                 if fault.left == 0 or (fault.role is not None and fault.role not in role):
                     continue
                 if fnmatch.fnmatchcase(action.lower(), fault.action.lower()):
+                    if fault.spared > 0:
+                        fault.spared -= 1
+                        continue
                     if fault.left is not None:
                         fault.left -= 1
                     return fault
@@ -49,11 +78,14 @@ class Faults:
             left=None if given.get("count") is None else int(given["count"]),
             delay_seconds=float(given.get("delay_seconds") or 0.0),
             role=given.get("role"),
+            spared=int(given.get("spared") or 0),
+            takes_effect=bool(given.get("takes_effect")),
+            lost=bool(given.get("lost")),
         )
         if ":" not in fault.action:
             raise ValueError(f"an action is service:Operation, not {fault.action!r}")
-        if not fault.error and not fault.delay_seconds:
-            raise ValueError("a fault needs an error, a delay, or both")
+        if not fault.error and not fault.delay_seconds and not fault.lost:
+            raise ValueError("a fault needs an error, a delay, or both, unless the answer is lost")
         with self._lock:
             self._faults.append(fault)
         return {"faults": len(self._faults)}

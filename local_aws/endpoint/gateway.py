@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response
 from local_aws.control_api import CONTROL_PREFIX, ControlApi
 from local_aws.endpoint.api_call import ApiCall, UnknownCallError, read_call
 from local_aws.endpoint.calls import CallLog
-from local_aws.endpoint.faults import Faults
+from local_aws.endpoint.faults import LOST_HEADER, Faults
 from local_aws.endpoint.throttling import Throttle
 from local_aws.iam.authorization import Authorizer
 from local_aws.iam.sessions import RoleSession, session_of
@@ -32,6 +32,8 @@ Answer = tuple[int, Mapping[str, str], bytes]
 
 # These wait: for a message, or for a function that makes calls itself.
 _UNLOCKED = frozenset({"sqs:ReceiveMessage", "lambda:Invoke"})
+
+_LOST: Answer = (504, {"Content-Type": "text/plain", LOST_HEADER: "1"}, b"")
 
 _DENIAL_CODES = {
     "ec2": "UnauthorizedOperation",
@@ -78,15 +80,20 @@ class Gateway:
         begun = time.monotonic()
         session = session_of(call.access_key_id)
         resources: list[str] = []
-        refused = self._throttled(call, session) or self._hit_by_fault(call, session)
-        if refused is None:
+        refused = self._throttled(call, session)
+        fault = self._faults.hit(call.action, session.role_name) if session and refused is None else None
+        if fault is not None:
+            time.sleep(fault.delay_seconds)
+        if refused is None and not (fault and fault.prevents):
             locked = call.operation_name not in _UNLOCKED
             with self._world.lock if locked else contextlib.nullcontext():
                 if session is not None:
                     refused = self._judge(call, session, resources)
                 answer = call.error(*refused) if refused else self._forward(call, environ)
-        else:
-            answer = call.error(*refused)
+        if fault is not None and fault.spoils:
+            refused = (fault.code, f"{call.action} fails by an injected fault")
+        if refused is not None:
+            answer = _LOST if fault is not None and fault.lost else call.error(*refused)
         self._calls.record(
             action=call.action,
             resources=resources,
@@ -108,13 +115,6 @@ class Gateway:
 
     def _throttled(self, call: ApiCall, session: RoleSession | None) -> tuple[str, str] | None:
         return self._throttle.refusal(call.action, lambda: call.params) if session else None
-
-    def _hit_by_fault(self, call: ApiCall, session: RoleSession | None) -> tuple[str, str] | None:
-        fault = self._faults.hit(call.action, session.role_name) if session else None
-        if fault is None:
-            return None
-        time.sleep(fault.delay_seconds)
-        return (fault.error, f"{call.action} fails by an injected fault") if fault.error else None
 
     def _judge(self, call: ApiCall, session: RoleSession, resources: list[str]) -> tuple[str, str] | None:
         verdict = self._authorizer.judge(session, call.action, call.params)
