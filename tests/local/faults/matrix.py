@@ -1,0 +1,244 @@
+"""The fault matrix, as data: which call of which function fails how, and what must come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Part(Enum):
+    """What a call is for. What its failure means follows from that."""
+
+    LOOKUP = "whether an instance is a node of a fleet"
+    DIRECTORY = "what is known of the fleet"
+    ACTION = "the deed itself"
+    STANDING = "why the deed was refused"
+    RECORD = "the incident's record"
+
+
+class End(Enum):
+    """What becomes of a notice."""
+
+    AT_ONCE = "done in the first reception"
+    LATER = "comes back, and is done then"
+    MISSED = "comes back until its deadline, recorded as missed"
+    DEAD = "in the dead-letter queue with its reason, recorded as failed"
+    DEAD_UNKNOWN = "in the dead-letter queue with its reason; nobody knows whose instance it is"
+    UNRECORDED = "done in the first reception, and not on record"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How a call fails. `calls` is how many in a row, None for all from the first on."""
+
+    name: str
+    calls: int | None
+    error: str = ""
+    """Which of a service's errors; see ERRORS."""
+    lost: bool = False
+    takes_effect: bool = False
+
+
+THROTTLED, SERVER, DENIED, INVALID, NOT_FOUND, BUSY = (
+    "throttled",
+    "server",
+    "denied",
+    "invalid",
+    "not found",
+    "busy",
+)
+# Codes of the services' API references and of their "Common errors" pages. Where a service knows no
+# contention it is unavailable for the moment, which asks the same of its caller.
+ERRORS: Mapping[str, Mapping[str, str]] = {
+    "ec2": {
+        THROTTLED: "RequestLimitExceeded",
+        SERVER: "InternalError",
+        DENIED: "UnauthorizedOperation",
+        INVALID: "InvalidParameterValue",
+        NOT_FOUND: "InvalidInstanceID.NotFound",
+        BUSY: "Unavailable",
+    },
+    "autoscaling": {
+        THROTTLED: "Throttling",
+        SERVER: "InternalFailure",
+        DENIED: "AccessDenied",
+        INVALID: "ValidationError",
+        NOT_FOUND: "ValidationError",
+        BUSY: "ResourceContention",
+    },
+    "elasticloadbalancing": {
+        THROTTLED: "Throttling",
+        SERVER: "InternalFailure",
+        DENIED: "AccessDenied",
+        INVALID: "ValidationError",
+        NOT_FOUND: "TargetGroupNotFound",
+        BUSY: "ServiceUnavailable",
+    },
+    "ssm": {
+        THROTTLED: "ThrottlingException",
+        SERVER: "InternalServerError",
+        DENIED: "AccessDeniedException",
+        INVALID: "InvalidParameters",
+        NOT_FOUND: "InvalidInstanceId",
+        BUSY: "ServiceUnavailable",
+    },
+    "dynamodb": {
+        THROTTLED: "ThrottlingException",
+        SERVER: "InternalServerError",
+        DENIED: "AccessDeniedException",
+        INVALID: "ValidationException",
+        NOT_FOUND: "ResourceNotFoundException",
+        BUSY: "ProvisionedThroughputExceededException",
+    },
+    "sqs": {
+        THROTTLED: "RequestThrottled",
+        SERVER: "InternalFailure",
+        DENIED: "AccessDenied",
+        INVALID: "InvalidParameterValue",
+        NOT_FOUND: "AWS.SimpleQueueService.NonExistentQueue",
+        BUSY: "ServiceUnavailable",
+    },
+}
+
+# The client makes two attempts: it gets past one failure by itself, if it takes the error for a passing one.
+ONCE = Fault("throttled once", 1, THROTTLED)
+THROUGHOUT = Fault("throttled throughout", None, THROTTLED)
+SERVER_ERROR = Fault("5xx", 2, SERVER)
+TIMEOUT = Fault("timeout", 2, lost=True)
+ANSWER_LOST = Fault("answer lost", 1, lost=True, takes_effect=True)
+ACCESS_DENIED = Fault("access denied", None, DENIED)
+VALIDATION = Fault("validation error", None, INVALID)
+ABSENT = Fault("not found", 1, NOT_FOUND)
+CONTENTION = Fault("resource contention", 2, BUSY)
+FAULTS = (
+    ONCE,
+    THROUGHOUT,
+    SERVER_ERROR,
+    TIMEOUT,
+    ANSWER_LOST,
+    ACCESS_DENIED,
+    VALIDATION,
+    ABSENT,
+    CONTENTION,
+)
+
+ENDS: Mapping[Fault, Mapping[Part, End]] = {
+    ONCE: dict.fromkeys(Part, End.AT_ONCE),
+    THROUGHOUT: {
+        Part.LOOKUP: End.DEAD_UNKNOWN,
+        Part.DIRECTORY: End.MISSED,
+        Part.ACTION: End.MISSED,
+        Part.STANDING: End.LATER,
+        Part.RECORD: End.UNRECORDED,
+    },
+    SERVER_ERROR: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED},
+    TIMEOUT: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED},
+    ANSWER_LOST: dict.fromkeys(Part, End.AT_ONCE),
+    ACCESS_DENIED: {
+        Part.LOOKUP: End.DEAD_UNKNOWN,
+        Part.DIRECTORY: End.DEAD,
+        Part.ACTION: End.DEAD,
+        Part.STANDING: End.DEAD,
+        Part.RECORD: End.UNRECORDED,
+    },
+    VALIDATION: {
+        Part.LOOKUP: End.DEAD_UNKNOWN,
+        Part.DIRECTORY: End.DEAD,
+        Part.ACTION: End.DEAD,
+        Part.STANDING: End.DEAD,
+        Part.RECORD: End.UNRECORDED,
+    },
+    ABSENT: {
+        Part.LOOKUP: End.DEAD_UNKNOWN,
+        Part.DIRECTORY: End.DEAD,
+        Part.ACTION: End.LATER,
+        Part.STANDING: End.DEAD,
+        Part.RECORD: End.UNRECORDED,
+    },
+    CONTENTION: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED},
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that a function makes for a notice."""
+
+    function: str
+    action: str
+    part: Part
+    each_fleet: bool = False
+    """One for each fleet of a batch; others are one for a batch."""
+    refused_first: str | None = None
+    """The action that has to be refused once before this call is made at all."""
+    ends: tuple[tuple[Fault, End], ...] = ()
+    """Where the end is another than the part's."""
+
+    def end(self, fault: Fault) -> End:
+        """Return what becomes of a notice whose call fails so."""
+        return dict(self.ends).get(fault, ENDS[fault][self.part])
+
+    def error(self, fault: Fault) -> str:
+        """Return the code that the call fails with."""
+        return ERRORS[self.action.split(":")[0]][fault.error] if fault.error else ""
+
+
+def _common(function: str) -> list[Call]:
+    return [
+        Call(function, "ec2:DescribeInstances", Part.LOOKUP),
+        Call(function, "dynamodb:BatchWriteItem", Part.RECORD),
+    ]
+
+
+CALLS = (
+    *_common("deregister_target"),
+    Call("deregister_target", "autoscaling:DescribeAutoScalingGroups", Part.DIRECTORY),
+    Call("deregister_target", "elasticloadbalancing:DeregisterTargets", Part.ACTION, each_fleet=True),
+    *_common("drain_node"),
+    Call("drain_node", "ssm:SendCommand", Part.ACTION),
+    *_common("request_replacement"),
+    Call("request_replacement", "autoscaling:DescribeAutoScalingGroups", Part.DIRECTORY),
+    Call(
+        "request_replacement",
+        "autoscaling:DetachInstances",
+        Part.ACTION,
+        each_fleet=True,
+        # Refused once for the instance's state, its standing is looked up, and there it is in service.
+        ends=((ABSENT, End.AT_ONCE),),
+    ),
+    Call(
+        "request_replacement",
+        "autoscaling:DescribeAutoScalingInstances",
+        Part.STANDING,
+        refused_first="autoscaling:DetachInstances",
+    ),
+)
+
+POSITIONS = ("first", "middle", "last")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case of the matrix: of three nodes of three fleets, the call for one of them fails."""
+
+    call: Call
+    fault: Fault
+    position: int
+
+    @property
+    def name(self) -> str:
+        """The case in words."""
+        return f"{self.call.function}-{self.call.action}-{self.fault.name}-{POSITIONS[self.position]}"
+
+    def end_of(self, number: int) -> End:
+        """Return what becomes of the number-th node's notice."""
+        hit = number == self.position or (self.fault.calls is None and number > self.position)
+        return self.call.end(self.fault) if hit else End.AT_ONCE
+
+
+def rows() -> Iterator[Row]:
+    """Return the whole matrix."""
+    for call in CALLS:
+        for fault in FAULTS:
+            for position in range(len(POSITIONS)):
+                yield Row(call, fault, position)
