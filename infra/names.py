@@ -16,6 +16,8 @@ NODE_EVENTS = (
     "Spot Failover Node Drained",
 )
 COMPILE_CACHE_PREFIX = "compile-cache"
+# In the CDK's own bucket, so that nodes may read what is theirs there and no other app's code.
+ASSET_PREFIX = "spot-failover/nodes/"
 
 
 def group_name(fleet: str) -> str:

@@ -10,7 +10,7 @@ from constructs import Construct
 from gpu_node_bootstrap.node_agent.settings import WeightsLoad
 from infra.config import FleetConfig
 from infra.nag import acknowledge, wildcards
-from infra.names import COMPILE_CACHE_PREFIX, NODE_EVENT_SOURCE, NODE_EVENTS, group_name
+from infra.names import ASSET_PREFIX, COMPILE_CACHE_PREFIX, NODE_EVENT_SOURCE, NODE_EVENTS, group_name
 from infra.node_storage import NodeStorage
 from infra.permissions import on, reading_below, s3_arn
 
@@ -39,13 +39,24 @@ class NodeRole(Construct):
         own_group, fetch_agent = self._own_group(), self._fetch_agent(agent)
         below_prefixes = [*self._caches(), *self._read_weights()]
         statements = [own_group, fetch_agent, self._write_log(), self._report(), *below_prefixes]
+        no_parameters = iam.PolicyStatement(
+            effect=iam.Effect.DENY,
+            # The managed policy below lets a node read every parameter of the account; ours reads none.
+            actions=[
+                "ssm:GetParameter",
+                "ssm:GetParameterHistory",
+                "ssm:GetParameters",
+                "ssm:GetParametersByPath",
+            ],
+            resources=["*"],
+        )
         role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"),
             managed_policies=[iam.ManagedPolicy.from_aws_managed_policy_name("AmazonSSMManagedInstanceCore")],
             inline_policies={
-                "node": iam.PolicyDocument(statements=[*statements, *self._read_api_key()]),
+                "node": iam.PolicyDocument(statements=[*statements, *self._read_api_key(), no_parameters]),
             },
         )
         acknowledge(
@@ -60,8 +71,8 @@ class NodeRole(Construct):
         )
         acknowledge(
             role,
-            "An agent's key is the hash of its source, and another version's is not known here; the bucket "
-            "holds what the CDK deploys, and no data.",
+            "An agent's key is the hash of its source, and another version's is not known here; below the "
+            "prefix is nothing but agents and the image's scripts.",
             *wildcards(self, [fetch_agent]),
         )
         acknowledge(role, _MANY_OBJECTS, *wildcards(self, below_prefixes))
@@ -78,7 +89,7 @@ class NodeRole(Construct):
 
     def _fetch_agent(self, agent: s3_assets.Asset) -> iam.PolicyStatement:
         # Not this version's object alone: during an update or a rollback, nodes of both versions launch.
-        return on([s3_arn(self, agent.s3_bucket_name, "*.zip")], "s3:GetObject")
+        return on([s3_arn(self, agent.s3_bucket_name, f"{ASSET_PREFIX}*.zip")], "s3:GetObject")
 
     def _write_log(self) -> iam.PolicyStatement:
         # CloudFormation's ARN of a log group covers its streams.

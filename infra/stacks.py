@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from aws_cdk import CfnOutput, Stack
+from aws_cdk import CfnOutput, DefaultStackSynthesizer, Stack
 from constructs import Construct
 
 from infra.config import ControlPlaneConfig, FleetConfig, ImageConfig
 from infra.failover import Failover
 from infra.fleet import Fleet
 from infra.image_pipeline import ImagePipeline
-from infra.names import baked_image_parameter
+from infra.names import ASSET_PREFIX, baked_image_parameter
 from infra.network import FleetNetwork
 from infra.node_commands import NodeCommands
 
@@ -37,6 +37,7 @@ class ImagePipelineStack(Stack):
             scope,
             f"SpotFailoverImage-{config.name}",
             description=f"Spot Failover: machine image {config.name}: vLLM and the node agent, baked.",
+            synthesizer=_node_assets(),
         )
         ImagePipeline(self, "Pipeline", config=config)
         CfnOutput(self, "AmiParameter", value=baked_image_parameter(config.name))
@@ -50,6 +51,7 @@ class FleetStack(Stack):
             scope,
             f"SpotFailoverFleet-{config.name}",
             description=f"Spot Failover: fleet {config.name}, vLLM on EC2 Spot behind a load balancer.",
+            synthesizer=_node_assets(),
         )
         network = FleetNetwork(self, "Network", config=config)
         fleet = Fleet(self, "Fleet", config=config, network=network)
@@ -60,3 +62,8 @@ class FleetStack(Stack):
             CfnOutput(self, "ArtifactsBucket", value=fleet.storage.artifacts.bucket_name)
         CfnOutput(self, "NodeLogs", value=fleet.storage.log_group.log_group_name)
         CfnOutput(self, "TargetGroup", value=fleet.target_group.target_group_arn)
+
+
+def _node_assets() -> DefaultStackSynthesizer:
+    """Keep the agent where nodes may read it; a baked node finds it under the same key in its image."""
+    return DefaultStackSynthesizer(bucket_prefix=ASSET_PREFIX)

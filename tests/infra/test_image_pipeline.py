@@ -134,7 +134,7 @@ def test_a_builder_may_read_its_two_archives_and_no_more_of_ours(image: Template
     (statement,) = builder_statements(image)
     assert statement.actions == ("s3:GetObject",)
     bucket = "cdk-hnb659fds-assets-123456789012-us-east-1"
-    keys = {parameters(image)["AgentKey"], parameters(image)["Scripts"].rpartition("/")[2]}
+    keys = {parameters(image)["AgentKey"], parameters(image)["Scripts"].removeprefix(f"s3://{bucket}/")}
     assert set(statement.resources) == {f"arn:aws:s3:::{bucket}/{key}" for key in keys}
 
 

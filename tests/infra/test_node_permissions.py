@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.names import NODE_EVENTS
+from infra.names import ASSET_PREFIX, NODE_EVENTS
 from local_aws.iam.policy import Decision, Request, evaluate, parse_policy
 from tests.infra.conftest import SECRET_ARN
 from tests.infra.templates import Template
@@ -79,7 +79,7 @@ ALLOWED: dict[str, Call] = {
         f"{LOGS}/spot-failover/nodes/default:log-stream:i-0123456789abcdef0",
         {},
     ),
-    "fetch any version's agent": ("s3:GetObject", f"{AGENTS}/0123abcd.zip", {}),
+    "fetch any version's agent": ("s3:GetObject", f"{AGENTS}/{ASSET_PREFIX}0123abcd.zip", {}),
     "read a compile cache": ("s3:GetObject", "BUCKET/compile-cache/0123.tar.gz", {}),
     "keep a compile cache": ("s3:PutObject", "BUCKET/compile-cache/0123.tar.gz", {}),
     "learn that there is no compile cache": ("s3:ListBucket", "BUCKET", {}),
@@ -130,8 +130,9 @@ DENIED: dict[str, Call] = {
     "another bucket's compile cache": ("s3:GetObject", "arn:aws:s3:::other/compile-cache/0123.tar.gz", {}),
     "its own bucket beside the compile caches": ("s3:PutObject", "BUCKET/index.html", {}),
     "deleting a compile cache": ("s3:DeleteObject", "BUCKET/compile-cache/0123.tar.gz", {}),
-    "changing the agent": ("s3:PutObject", f"{AGENTS}/0123abcd.zip", {}),
-    "reading what else the CDK deploys": ("s3:GetObject", f"{AGENTS}/0123abcd.json", {}),
+    "changing the agent": ("s3:PutObject", f"{AGENTS}/{ASSET_PREFIX}0123abcd.zip", {}),
+    "the code of another app": ("s3:GetObject", f"{AGENTS}/0123abcd.zip", {}),
+    "a template": ("s3:GetObject", f"{AGENTS}/{ASSET_PREFIX}0123abcd.json", {}),
     "listing what the CDK deploys": ("s3:ListBucket", AGENTS, {}),
     "weights, where it has none in S3": ("s3:GetObject", "arn:aws:s3:::our-models/org/chat/config.json", {}),
     "another fleet's API key": ("secretsmanager:GetSecretValue", SECRET_ARN, {}),
@@ -157,8 +158,21 @@ def test_nothing_but_the_systems_manager_agents_policy_is_granted_beside_that(fl
     assert [fleet.text(arn) for arn in role["ManagedPolicyArns"]] == [
         "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
     ]
-    granted = {action for statement in fleet.statements(node_role(fleet)) for action in statement.actions}
+    statements = fleet.statements(node_role(fleet))
+    granted = {
+        action for statement in statements if statement.effect == "Allow" for action in statement.actions
+    }
     assert granted == {action for action, _, _ in ALLOWED.values()}
+
+
+@pytest.mark.parametrize(
+    "action", ["GetParameter", "GetParameters", "GetParametersByPath", "GetParameterHistory"]
+)
+def test_a_node_reads_no_parameter_though_aws_own_policy_allows_every_one(
+    fleet: Template, action: str
+) -> None:
+    arn = f"arn:aws:ssm:{ACCOUNT}:parameter/ours/password"
+    assert decide(fleet, node_role(fleet), f"ssm:{action}", arn) is Decision.EXPLICIT_DENY
 
 
 @pytest.mark.parametrize("name", ["fleet", "public_fleet", "fleet_in_existing_vpc"])
@@ -167,11 +181,12 @@ def test_every_wildcard_ends_a_name_that_is_the_fleets_own(name: str, request: p
     fleet: Template = request.getfixturevalue(name)
     for role in (node_role(fleet), *weights_readers(fleet)):
         for statement in fleet.statements(role):
+            if statement.effect == "Deny":
+                continue
             for resource in statement.resources:
                 assert resource != "*"
-                assert "*" not in resource.replace("autoScalingGroup:*:", "").removesuffix("*").removesuffix(
-                    "/*.zip"
-                )
+                known = resource.replace("autoScalingGroup:*:", "").replace(f"/{ASSET_PREFIX}*.zip", "")
+                assert "*" not in known.removesuffix("*")
 
 
 def test_without_compile_caches_there_is_no_bucket_and_no_right_to_one(
