@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from spot_failover.batches import chunks
 from spot_failover.errors import RetryableAwsError, aws_call
 from spot_failover.incidents import Entry, Incident, fold, fold_all
-from spot_failover.outcomes import Outcome, Step
+from spot_failover.outcomes import Disposition, Outcome, Step, disposition
 from spot_failover.timestamps import format_milliseconds, parse_utc
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 BATCH_WRITE_LIMIT = 25  # items, by DynamoDB's API reference
 UNPROCESSED_PAUSES = (0.1, 0.4)  # seconds before each further attempt at items a batch left over
 KEY, SORT = "incident", "entry"
+# On what the functions of a notice settle, until the incident is closed: only such items are in the index.
+OPEN = "open_incident"
+_OPENING = frozenset({Step.DEREGISTER, Step.DRAIN_COMMAND, Step.REPLACEMENT_REQUEST})
 
 
 class Claim(StrEnum):
@@ -46,9 +49,14 @@ class IncidentTable:
         self._ttl = ttl
         self._fleet_index = fleet_index
 
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self._table
+
     def write(self, entries: Iterable[Entry]) -> None:
         """Put all entries, one call for 25. The same entry again changes nothing. Raises AwsCallError."""
-        items = {(entry.incident, _sort_key(entry)): self._item(entry) for entry in entries}
+        items = {(entry.incident, _sort_key(entry)): self.item(entry) for entry in entries}
         for chunk in chunks(list(items.values()), BATCH_WRITE_LIMIT):
             self._write_batch([{"PutRequest": {"Item": item}} for item in chunk])
 
@@ -99,7 +107,7 @@ class IncidentTable:
             }
             for item in claims
         ]
-        puts.append({"Put": {"TableName": self._table, "Item": self._item(entry)}})
+        puts.append({"Put": {"TableName": self._table, "Item": self.item(entry)}})
         with aws_call("dynamodb:TransactWriteItems"):
             try:
                 self._dynamodb.transact_write_items(TransactItems=puts)
@@ -124,7 +132,8 @@ class IncidentTable:
             pages = list(paginator.paginate(TableName=self._table, **query))
         return [_entry(item) for page in pages for item in page["Items"]]
 
-    def _item(self, entry: Entry) -> dict[str, Any]:
+    def item(self, entry: Entry) -> dict[str, Any]:
+        """Return an entry as the table holds it."""
         return _serialize(
             {
                 KEY: entry.incident,
@@ -137,6 +146,7 @@ class IncidentTable:
                 "noticed_at": format_milliseconds(entry.noticed_at),
                 "deadline": format_milliseconds(entry.deadline),
                 "expires_at": self._expires_at(entry),
+                **({OPEN: entry.incident} if _opens(entry) else {}),
             }
         )
 
@@ -164,6 +174,11 @@ def _refused_claim(error: ClientError) -> Claim:
             error.response["Error"]["Code"] = "TransactionConflictException"
         raise error
     return Claim.REPLACEMENT_TAKEN if codes[0] == "ConditionalCheckFailed" else Claim.DEPARTURE_TAKEN
+
+
+def _opens(entry: Entry) -> bool:
+    # Not what is tried again: a storm's refusals would fill the index, and the last try is settled some way.
+    return entry.step in _OPENING and disposition(entry.outcome) is not Disposition.RETRY
 
 
 def _sort_key(entry: Entry) -> str:

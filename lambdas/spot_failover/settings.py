@@ -33,6 +33,19 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeregisterSettings(Settings):
+    """`deregister_target` also knows until when a last node stays."""
+
+    hold_reserve: timedelta  # HOLD_RESERVE_SECONDS: so long before its deadline it leaves in any case
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """As `Settings.from_environment`, with HOLD_RESERVE_SECONDS."""
+        reserve = timedelta(seconds=_positive(environment, "HOLD_RESERVE_SECONDS"))
+        return cls(hold_reserve=reserve, **_shared(environment))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrainSettings(Settings):
     """`drain_node` also names the Run Command document."""
 
@@ -57,16 +70,48 @@ class TrackSettings(Settings):
         return cls(incidents_fleet_index=index, **_shared(environment))
 
 
-def _shared(environment: Mapping[str, str]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """`sweep_incidents` has no queue; it reads incidents by two indexes, and knows how long to wait."""
+
+    fleet_tag_key: str
+    incidents_table: str
+    incidents_fleet_index: str
+    incidents_open_index: str
+    incident_ttl: timedelta  # INCIDENT_TTL_DAYS
+    grace: timedelta  # GRACE_SECONDS: after a deadline, for what is told late
+    boot_limit: timedelta  # BOOT_LIMIT_SECONDS: how long a replacement may take to become ready
+    service: str  # POWERTOOLS_SERVICE_NAME
+    metrics_namespace: str  # POWERTOOLS_METRICS_NAMESPACE
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """As `Settings.from_environment`."""
+        return cls(
+            incidents_fleet_index=_text(environment, "INCIDENTS_FLEET_INDEX"),
+            incidents_open_index=_text(environment, "INCIDENTS_OPEN_INDEX"),
+            grace=timedelta(seconds=_positive(environment, "GRACE_SECONDS")),
+            boot_limit=timedelta(seconds=_positive(environment, "BOOT_LIMIT_SECONDS")),
+            **_common(environment),
+        )
+
+
+def _common(environment: Mapping[str, str]) -> dict[str, Any]:
     return {
         "fleet_tag_key": _text(environment, "FLEET_TAG_KEY"),
         "incidents_table": _text(environment, "INCIDENTS_TABLE"),
         "incident_ttl": timedelta(days=_positive(environment, "INCIDENT_TTL_DAYS")),
+        "service": _text(environment, "POWERTOOLS_SERVICE_NAME"),
+        "metrics_namespace": _text(environment, "POWERTOOLS_METRICS_NAMESPACE"),
+    }
+
+
+def _shared(environment: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        **_common(environment),
         "notice": timedelta(seconds=_positive(environment, "NOTICE_SECONDS")),
         "queue_url": _text(environment, "QUEUE_URL"),
         "dead_letter_queue_url": _text(environment, "DEAD_LETTER_QUEUE_URL"),
-        "service": _text(environment, "POWERTOOLS_SERVICE_NAME"),
-        "metrics_namespace": _text(environment, "POWERTOOLS_METRICS_NAMESPACE"),
     }
 
 

@@ -1,0 +1,1 @@
+"""Looks once a minute after what the events left over: incidents without end, nodes without group."""

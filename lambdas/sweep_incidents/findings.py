@@ -1,0 +1,49 @@
+"""What one sweep has read and decided so far."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spot_failover.incidents import Entry, Incident
+from spot_failover.open_incidents import OpenIncident
+
+from sweep_incidents.judgement import Departed
+from sweep_incidents.surroundings import GroupView, Machine
+
+
+@dataclass
+class Findings:
+    """Filled step by step, in this order."""
+
+    marks: Mapping[str, OpenIncident]
+    incidents: dict[str, list[Incident]] = field(default_factory=dict)  # by fleet; also those closed by now
+    groups: dict[str, list[GroupView]] = field(default_factory=dict)  # by fleet
+    machines: dict[str, Machine] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))  # by incident
+    closed: set[str] = field(default_factory=set)
+
+    @property
+    def open(self) -> list[Incident]:
+        """The incidents to judge: marked, read, and not closed."""
+        return [
+            one
+            for fleet in self.incidents.values()
+            for one in fleet
+            if one.incident in self.marks and one.closed_at is None
+        ]
+
+    def departed(self, incident: Incident) -> Departed:
+        """Return what is known of an incident's node."""
+        return Departed(
+            machine=self.machines.get(incident.incident),
+            lifecycle_state=self.membership(incident)[1],
+        )
+
+    def membership(self, incident: Incident) -> tuple[str | None, str | None]:
+        """Return the group of its fleet that has an incident's node, and the node's state there."""
+        for group in self.groups.get(incident.fleet, ()):
+            if incident.incident in group.members:
+                return group.name, group.members[incident.incident]
+        return None, None
