@@ -44,7 +44,13 @@ GPU_FAMILIES = (
 DEFAULT_INSTANCE_TYPES = ("g6e.xlarge", "g6e.2xlarge", "g6.2xlarge", "g6.4xlarge", "g5.2xlarge", "g5.4xlarge")
 DEFAULT_MODEL = "Qwen/Qwen3-8B"
 # 8 billion 16-bit weights fill 15.3 of a 24 GB GPU's 22 GiB; 8192 tokens of KV cache take 1.1 more.
-DEFAULT_ENGINE_ARGS = ("--max-model-len", "8192", "--gpu-memory-utilization", "0.9")
+# By itself vLLM captures some fifty sizes of batches at each start, which takes 47 s longer
+# than these eight (docs/decisions/0220-the-image-holds-the-container-and-s3-the-weights.md).
+_CAPTURE_SIZES = ("1", "4", "8", "16", "32", "64", "128", "256")
+DEFAULT_ENGINE_ARGS = (
+    *("--max-model-len", "8192", "--gpu-memory-utilization", "0.9"),
+    *("--cudagraph-capture-sizes", *_CAPTURE_SIZES),
+)
 # The agent sets these, or talks to the engine as if they were unset.
 NODE_AGENTS_ARGUMENTS = (
     *("--host", "--port", "--uds", "--model", "--served-model-name", "--shutdown-timeout"),

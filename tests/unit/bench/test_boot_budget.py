@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from bench.node import figures
 from bench.node.boot_budget import Choice, main, render, rows, table, total, transfer, worst_total
 from bench.node.figures import GB, Basis, Figure
+from infra.fleet_context import DEFAULT_ENGINE_ARGS
 
 
 def figure(value: float, *, worst: float | None = None, basis: Basis = Basis.DOCUMENTED) -> Figure:
@@ -109,3 +111,9 @@ def test_the_decision_on_the_image_states_these_figures() -> None:
     ):
         stated = f"{size.value / GB:.1f}".removesuffix(".0") + f" GB ÷ {rate.value / 1e6:.0f} MB/s"
         assert f"{stated} | {size.value / rate.value:.0f} |" in text
+
+
+def test_the_budget_counts_as_many_graphs_as_a_fleets_default_arguments_capture() -> None:
+    arguments = DEFAULT_ENGINE_ARGS[DEFAULT_ENGINE_ARGS.index("--cudagraph-capture-sizes") + 1 :]
+    sizes = list(itertools.takewhile(str.isdigit, arguments))
+    assert f"{len(sizes)} sizes captured" in figures.CAPTURE_FEW.source
