@@ -30,14 +30,24 @@ container_is_there() {
   passed "container image $CONTAINER is $(< "$SCRATCH/id")"
 }
 
-# Without a network: whatever the engine needs to start is in the image.
+# As confined as on a node, and without a network: whatever the engine needs to start is in the image.
+in_container() {
+  local options
+  mapfile -t options < <(PYTHONPATH=$ROOT/opt/spot-failover PYTHONDONTWRITEBYTECODE=1 python3 -c \
+    'from node_agent.container_arguments import trial_arguments; print("\n".join(trial_arguments()))')
+  [ "${#options[@]}" -gt 0 ] || wrong "the agent does not say how it confines an engine"
+  docker run --rm "${options[@]}" --entrypoint "$1" "$CONTAINER" "${@:2}"
+}
+
 engine_imports() {
   local version
-  version=$(docker run --rm --network none --gpus all --entrypoint python3 "$CONTAINER" -c \
+  version=$(in_container python3 -c \
     'import torch, vllm; assert torch.cuda.is_available(), "no GPU"; print(vllm.__version__)' | tail -n 1) ||
-    wrong "the engine does not import in its container, or finds no GPU there"
+    wrong "confined as on a node, the engine does not import in its container, or finds no GPU there"
   [ "$version" = "${CONTAINER##*:v}" ] || wrong "the container holds vLLM $version; its tag says ${CONTAINER##*:v}"
-  passed "vLLM $version imports and sees a GPU"
+  version=$(in_container vllm --version | tail -n 1) || wrong "confined as on a node, the command vllm does not start"
+  [ "$version" = "${CONTAINER##*:v}" ] || wrong "the command vllm is of version $version; the tag says ${CONTAINER##*:v}"
+  passed "vLLM $version starts as it is confined on a node, imports and sees a GPU"
 }
 
 weights_are_there() {

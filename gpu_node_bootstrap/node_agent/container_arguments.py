@@ -40,6 +40,8 @@ def run_arguments(settings: Settings, prepared: Prepared, *, address: str, secre
         # The preparation pulled it. A pull here would be one that no phase shows.
         *("--pull", "never"),
         *_confinement(),
+        # Bridge: a metadata service that answers over one hop does not answer here.
+        *("--network", "bridge"),
         *_publications(settings.engine_port, address),
         *_environment(),
         *("--env-file", str(secrets)),
@@ -59,6 +61,14 @@ def run_arguments(settings: Settings, prepared: Prepared, *, address: str, secre
     return [*container, *engine, *prepared.engine_args, *settings.engine_args]
 
 
+def trial_arguments() -> list[str]:
+    """Return the options of `docker run` for an engine that is only tried out: a node's, but for what it
+    keeps, and without a network.
+    """
+    scratch = ("--tmpfs", f"{CONTAINER_CACHE}:rw,exec,nosuid,nodev,mode=1777")
+    return ["--gpus", "all", *_confinement(), "--network", "none", *_environment(), *scratch]
+
+
 def _confinement() -> list[str]:
     user, group = CONTAINER_USER
     return [
@@ -66,8 +76,7 @@ def _confinement() -> list[str]:
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         # Python and the kernels' compilers write to /tmp, and load from there what they built: hence exec.
         *("--read-only", "--tmpfs", "/tmp:rw,exec,nosuid,nodev,size=4g,mode=1777"),  # noqa: S108
-        # Bridge: a metadata service that answers over one hop does not answer here.
-        *("--network", "bridge", "--ipc", "private"),
+        *("--ipc", "private"),
         # Tensor parallelism shares memory between processes; docker's default of 64 MiB is too little for it.
         *("--shm-size", "8g"),
         *("--pids-limit", str(PIDS_LIMIT)),

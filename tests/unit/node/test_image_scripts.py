@@ -274,6 +274,30 @@ def test_a_container_that_is_missing_or_another_fails_the_image(
     assert said in done.stderr
 
 
+def test_the_engine_is_tried_out_as_confined_as_on_a_node(baked: Machine) -> None:
+    assert baked.play("test").returncode == 0
+    runs = [line for line in baked.calls.read_text().splitlines() if line.startswith("docker run ")]
+    assert len(runs) == 2
+    for run in runs:
+        for option in (
+            "--user 2000:0",
+            "--cap-drop ALL",
+            "--read-only",
+            "--network none",
+            "no-new-privileges",
+        ):
+            assert option in run
+
+
+def test_an_engine_that_cannot_start_confined_fails_the_image(baked: Machine) -> None:
+    baked.command(
+        "docker", 'case "$1" in image) echo sha256:1 ;; *) echo "read-only file system" >&2; exit 1 ;; esac'
+    )
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert "confined as on a node, the engine does not import" in done.stderr
+
+
 @pytest.mark.parametrize("left", ["root/.aws/credentials", "home/ec2-user/.docker/config.json"])
 def test_credentials_that_are_left_fail_the_image(baked: Machine, left: str) -> None:
     (baked.root / left).parent.mkdir(parents=True)
