@@ -24,7 +24,7 @@ def read_image(value: Any) -> ImageConfig:
         instance_type=gpu_instance_type(
             fields, "instance_type", fields.text("instance_type", default=DEFAULT_BUILDER)
         ),
-        # The base image takes 75 GiB of it by itself.
+        # The base image's own disk is of 75 GiB; bake.sh says so where what is free of it does not do.
         volume_gib=fields.integer("volume_gib", default=100, low=100, high=1024),
         base_ami_parameter=fields.text(
             "base_ami_parameter", default=DEFAULT_AMI_PARAMETER, pattern=_BASE_AMI, shape=_BASE_AMI_SHAPE

@@ -36,7 +36,7 @@ PLAIN_WIDTH = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and write; return 0, 1 where the node is too slow, or 2 where it could not be measured."""
+    """Measure, print and write; return 0, 1 for a node too slow, 2 where nothing could be measured."""
     options = _parse(arguments)
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     try:

@@ -7,7 +7,18 @@ set -euo pipefail
 
 ROOT=${SPOT_FAILOVER_ROOT:-}
 HOME_OF_AGENT=$ROOT/opt/spot-failover
+# vLLM's container unpacked and, while it is pulled, packed (bench/node/figures.py).
+CONTAINER_GB=42
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# A pull that runs out of disk does so after half an hour, and does not say what to do.
+room() {
+  local free
+  free=$(df --output=avail --block-size=1GB "$ROOT/" | tail -n 1)
+  [ "$free" -ge "$CONTAINER_GB" ] && return 0
+  echo "spot-failover: $((free)) GB are free and the container takes $CONTAINER_GB; raise image.volume_gib in cdk.json" >&2
+  return 1
+}
 
 # A registry that fails once is no reason to throw an hour's build away.
 pull() {
@@ -39,6 +50,7 @@ weights() {
     python3 "$SCRIPTS/image/weights.py"
 }
 
+room
 agent
 pull
 weights

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import zipfile
@@ -16,12 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from gpu_node_bootstrap.user_data import AGENT_DIRECTORY
+from tests.unit.node.image_machine import BOOTSTRAP, CONTAINER, SCRIPTS, Machine
 
-BOOTSTRAP = AGENT_DIRECTORY.parent
 DOCUMENT = BOOTSTRAP / "image" / "component.yaml"
-SCRIPTS = ("image/bake.sh", "image/check.sh", "image/clean.sh", "image/weights.py", "user_data.sh")
-CONTAINER = "vllm/vllm-openai:v0.32.0"
 # What a component may hold (Image Builder user guide, "Document schema and definitions").
 STEP_KEYS = {"name", "action", "timeoutSeconds", "onFailure", "maxAttempts", "inputs"}
 
@@ -73,90 +68,6 @@ def test_shellcheck_finds_nothing_in_the_scripts() -> None:
     command = [str(Path(sys.executable).parent / "shellcheck"), *scripts]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
-
-
-class Machine:
-    """A machine under a folder, with commands that answer as Docker, AWS and systemd would."""
-
-    def __init__(self, folder: Path, document: dict[str, Any]) -> None:
-        self.root = folder / "root"
-        self.scripts = folder / "scripts"
-        self.bin = folder / "bin"
-        self.calls = folder / "calls"
-        self.health_port = free_port()
-        self._document = document
-        for path in (self.root / "root", self.root / "home" / "ec2-user", self.bin):
-            path.mkdir(parents=True)
-        archive(folder / "scripts.zip", BOOTSTRAP, SCRIPTS)
-        agent = (path.relative_to(AGENT_DIRECTORY) for path in AGENT_DIRECTORY.rglob("*") if path.is_file())
-        archive(
-            folder / "agent.zip", AGENT_DIRECTORY, [str(p) for p in agent if "__pycache__" not in p.parts]
-        )
-        self.parameters = {
-            "Region": "eu-west-1",
-            "Scripts": "s3://assets/scripts.zip",
-            "AgentBucket": "assets",
-            "AgentKey": "agent.zip",
-            "Container": CONTAINER,
-            "WeightsUri": "none",
-        }
-        self.command("aws", f'cp "{folder}/$(basename "${{@: -2:1}}")" "${{@: -1}}"')
-        self.docker(pulled=True, version="0.32.0")
-        self.command("systemctl", "exit 0")
-        self.command("sleep", f'[ "$1" -le 1 ] && exec {shutil.which("sleep")} 0.1; exit 0')
-
-    def docker(self, *, pulled: bool, version: str) -> None:
-        """Let the container be there or not, and hold a version of vLLM."""
-        inspected = "echo sha256:1234" if pulled else "exit 1"
-        self.command("docker", f'case "$1" in image) {inspected} ;; run) echo {version} ;; esac')
-
-    def command(self, name: str, shell: str) -> None:
-        program = self.bin / name
-        program.write_text(f'#!/bin/bash\necho "{name} $*" >> {self.calls}\n{shell}\n')
-        program.chmod(0o755)
-
-    def play(self, phase: str) -> subprocess.CompletedProcess[str]:
-        """Run the steps of a phase as AWSTOE would; the first that fails ends it."""
-        done = None
-        for name, step in steps(self._document):
-            if name != phase:
-                continue
-            done = self._run("\n".join(step["inputs"]["commands"]))
-            if done.returncode != 0:
-                break
-        assert done is not None
-        return done
-
-    def _run(self, text: str) -> subprocess.CompletedProcess[str]:
-        for name, value in self.parameters.items():
-            text = text.replace(f"{{{{ {name} }}}}", value)
-        environment = {
-            "PATH": f"{self.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "SPOT_FAILOVER_ROOT": str(self.root),
-            "SPOT_FAILOVER_IMDS_ENDPOINT": "http://127.0.0.1:9",
-            "HEALTH_PORT": str(self.health_port),
-            "TMPDIR": str(self.root.parent),
-        }
-        return subprocess.run(
-            ["bash", "-c", text.replace("/opt/spot-failover-image", str(self.scripts))],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-
-def archive(target: Path, folder: Path, names: Any) -> None:
-    with zipfile.ZipFile(target, "w") as zipped:
-        for name in names:
-            zipped.write(folder / name, name)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 # The agent's preparation by its contract, with or without an S3 that answers.
@@ -272,6 +183,17 @@ def test_a_container_that_is_missing_or_another_fails_the_image(
     done = baked.play("test")
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_a_disk_without_room_for_the_container_is_named_before_anything_is_pulled(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    machine = Machine(tmp_path, document)
+    machine.free_disk(gigabytes=41)
+    done = machine.play("build")
+    assert done.returncode != 0
+    assert "41 GB are free and the container takes 42; raise image.volume_gib in cdk.json" in done.stderr
+    assert "docker" not in machine.calls.read_text()
 
 
 def test_the_engine_is_tried_out_as_confined_as_on_a_node(baked: Machine) -> None:
