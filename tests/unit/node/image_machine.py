@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from gpu_node_bootstrap.user_data import AGENT_DIRECTORY
 BOOTSTRAP = AGENT_DIRECTORY.parent
 SCRIPTS = ("image/bake.sh", "image/check.sh", "image/clean.sh", "image/weights.py", "user_data.sh")
 CONTAINER = "vllm/vllm-openai:v0.32.0"
+
+
+def steps(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for phase in document["phases"]:
+        for step in phase["steps"]:
+            yield phase["name"], step
 
 
 class Machine:

@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.unit.node.image_machine import BOOTSTRAP, CONTAINER, SCRIPTS, Machine
+from tests.unit.node.image_machine import BOOTSTRAP, CONTAINER, SCRIPTS, Machine, steps
 
 DOCUMENT = BOOTSTRAP / "image" / "component.yaml"
 # What a component may hold (Image Builder user guide, "Document schema and definitions").
@@ -25,12 +24,6 @@ STEP_KEYS = {"name", "action", "timeoutSeconds", "onFailure", "maxAttempts", "in
 def document() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
     return loaded
-
-
-def steps(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for phase in document["phases"]:
-        for step in phase["steps"]:
-            yield phase["name"], step
 
 
 def test_the_document_has_the_schemas_fields_and_fits_image_builders_limit(document: dict[str, Any]) -> None:
