@@ -68,7 +68,8 @@ class EngineLife:
         self._engine = make_engine()
         self._started = False
         self._liveness: Liveness | None = None
-        self._failed_at: list[float] = []
+        self._failures = 0
+        self._serving_since: float | None = None
         self._tail: list[str] = []
         self.ready_at: float | None = None
         """When the engine was ready for the first time (epoch seconds)."""
@@ -168,6 +169,7 @@ class EngineLife:
 
     def _one_engine(self, prepared: Prepared) -> Failure | None:
         """Start an engine and see it through to its failure; None when the life was closed."""
+        self._serving_since = None
         self._events.engine_starts()
         try:
             with self._lock:
@@ -213,6 +215,7 @@ class EngineLife:
         )
         with self._lock:
             self._liveness = liveness
+        self._serving_since = time.monotonic()
         first, self.ready_at = self.ready_at is None, self.ready_at or now
         if not self._events.engine_ready():
             self.close()
@@ -243,17 +246,24 @@ class EngineLife:
         return Failure(Cause.CRASHED, f"the engine ended by itself with status {status}", time.time())
 
     def _judge(self, failure: Failure) -> Restart | GiveUp:
-        now = time.monotonic()
-        self._failed_at.append(now)
         self.last_failure = failure
-        limit, window = self._settings.restart_limit, self._settings.restart_window_seconds
-        return after_failure(self._failed_at, now=now, limit=limit, window_seconds=window)
+        since = self._serving_since
+        decision = after_failure(
+            self._failures,
+            served_seconds=0.0 if since is None else time.monotonic() - since,
+            limit=self._settings.restart_limit,
+            window_seconds=self._settings.restart_window_seconds,
+        )
+        self._failures = decision.failures
+        return decision
 
     def _told(self, failure: Failure, decision: GiveUp) -> str:
         if decision.failures < 2:
             return failure.reason
         window = self._settings.restart_window_seconds
-        return f"{failure.reason}; that was failure {decision.failures} within {window:g} s"
+        return (
+            f"{failure.reason}; that was failure {decision.failures}, none after {window:g} s of service"
+        )
 
     def _start_again_after(self, failure: Failure, pause_seconds: float) -> bool:
         """Clean up, and wait until the engine is to be started again; return False when it may not be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -42,23 +41,26 @@ class Restart:
     """Start the engine again after a pause."""
 
     pause_seconds: float
+    failures: int
+    """In a row, this one included: to be handed to the next decision."""
 
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Start it no more: it failed this often within the window."""
+    """Start it no more: it failed this often in a row."""
 
     failures: int
 
 
 def after_failure(
-    failed_at: Sequence[float], *, now: float, limit: int, window_seconds: float
+    failures_before: int, *, served_seconds: float, limit: int, window_seconds: float
 ) -> Restart | GiveUp:
-    """Decide what follows the last of these failures (seconds of one monotonic clock).
+    """Decide what follows a failure of an engine that had been ready for `served_seconds`.
 
-    Up to `limit` restarts in a window, each after twice the pause of the one before.
+    Up to `limit` restarts, each after twice the pause of the one before. Only an engine that stayed ready for
+    the whole window begins a new row: how long the others took to fail says nothing for them.
     """
-    recent = sum(now - at <= window_seconds for at in failed_at)
-    if recent > limit:
-        return GiveUp(recent)
-    return Restart(min(2.0 ** max(0, recent - 1), LONGEST_PAUSE_SECONDS))
+    failures = 1 if served_seconds >= window_seconds else failures_before + 1
+    if failures > limit:
+        return GiveUp(failures)
+    return Restart(min(2.0 ** (failures - 1), LONGEST_PAUSE_SECONDS), failures)

@@ -53,7 +53,11 @@ class Service:
 
     def engine_failed(self, failure: Failure, *, restarts: int, pause_seconds: float) -> bool:
         """Leave service until the engine is ready again; a drain that has begun sees to its end itself."""
-        booting = self.states.state is NodeState.STARTING
+        before = self.states.state
+        booting = before is NodeState.STARTING
+        if before is NodeState.READY:
+            # Before the state says so: whoever watches it measures from here.
+            self._limit_from = time.monotonic()
         reason = f"{failure.reason}; it is started again in {pause_seconds:g} s"
         if self.states.move(NodeState.STARTING if booting else NodeState.RECOVERING, reason) is None:
             return False
@@ -67,7 +71,7 @@ class Service:
         return self.states.move(NodeState.DRAINING, reason) is NodeState.READY
 
     def watch_boot(self, hook: HookView, *, give_up: OnGiveUp) -> None:
-        """See a boot that stalls to its end, and one that the group took into service to its own."""
+        """See a boot or a recovery that stalls to its end, and a boot that the group has ended to its own."""
         state = self.states.state
         if state is NodeState.STARTING:
             stalled = stall(
@@ -79,6 +83,10 @@ class Service:
             )
             if stalled is not None:
                 give_up(stalled.reason, phase=stalled.phase)
+        elif state is NodeState.RECOVERING:
+            limit = self._settings.start_limit_seconds
+            if time.monotonic() - self._limit_from > limit:
+                give_up(f"the engine was not ready again within {limit:g} s")
         elif state is NodeState.READY and in_service(hook):
             self._end_boot(hook)
 

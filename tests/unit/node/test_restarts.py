@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -20,13 +22,16 @@ from gpu_node_bootstrap.node_agent.failure import must_ask
 from gpu_node_bootstrap.node_agent.hook import HookAnswer, HookResult, HookView
 from gpu_node_bootstrap.node_agent.log import Log
 from gpu_node_bootstrap.node_agent.preparation import Preparation, Prepared
+from gpu_node_bootstrap.node_agent.reports import Reporter
 from gpu_node_bootstrap.node_agent.restarts import (
     LONGEST_PAUSE_SECONDS,
+    Cause,
+    Failure,
     GiveUp,
     Restart,
     after_failure,
 )
-from gpu_node_bootstrap.node_agent.service import in_service
+from gpu_node_bootstrap.node_agent.service import Service, in_service
 from gpu_node_bootstrap.node_agent.settings import EngineKind, Settings
 from gpu_node_bootstrap.node_agent.vllm_api import EngineApi
 
@@ -43,42 +48,57 @@ SETTINGS = Settings.from_environment(
 )
 
 
-def test_each_restart_in_a_window_waits_twice_as_long_as_the_one_before_it_up_to_a_limit() -> None:
-    failed_at = [float(number) for number in range(8)]
-    pauses = [
-        after_failure(failed_at[: number + 1], now=float(number), limit=10, window_seconds=600)
-        for number in range(8)
-    ]
-    assert pauses == [Restart(seconds) for seconds in (1, 2, 4, 8, 16, 30, 30, 30)]
+def decisions(*served: float, limit: int, window: float = 600.0) -> list[Restart | GiveUp]:
+    """Return what follows each of these failures, of engines that had been ready for so many seconds."""
+    made: list[Restart | GiveUp] = []
+    for seconds in served:
+        before = made[-1].failures if made else 0
+        made.append(after_failure(before, served_seconds=seconds, limit=limit, window_seconds=window))
+    return made
+
+
+def test_each_restart_in_a_row_waits_twice_as_long_as_the_one_before_it_up_to_a_limit() -> None:
+    made = decisions(*[0.0] * 8, limit=10)
+    assert [each.pause_seconds for each in made if isinstance(each, Restart)] == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
 def test_an_engine_is_given_up_at_the_failure_after_its_last_restart() -> None:
-    assert after_failure([0, 1, 2], now=2, limit=3, window_seconds=600) == Restart(4)
-    assert after_failure([0, 1, 2, 3], now=3, limit=3, window_seconds=600) == GiveUp(4)
-    assert after_failure([0], now=0, limit=0, window_seconds=600) == GiveUp(1)
+    assert decisions(0, 0, 0, 0, limit=3)[-2:] == [Restart(4, 3), GiveUp(4)]
+    assert decisions(0, limit=0) == [GiveUp(1)]
 
 
-def test_failures_of_long_ago_are_forgiven() -> None:
-    assert after_failure([0, 1, 2, 3, 700], now=700, limit=3, window_seconds=600) == Restart(1)
+def test_an_engine_that_takes_long_to_fail_again_is_given_up_too() -> None:
+    assert decisions(599.0, 599.0, 599.0, 599.0, limit=3)[-1] == GiveUp(4)
+
+
+def test_an_engine_that_served_for_the_whole_window_begins_a_new_row() -> None:
+    assert decisions(0, 0, 0, 600.0, limit=3)[-1] == Restart(1, 1)
 
 
 @given(st.lists(st.floats(0, 1e4), min_size=1), st.integers(0, 5), st.floats(1, 1e3))
-def test_no_more_restarts_than_the_limit_begin_within_any_window(
-    times: list[float], limit: int, window: float
+def test_no_more_restarts_than_the_limit_follow_one_another_without_a_window_of_service(
+    served: list[float], limit: int, window: float
 ) -> None:
-    failed_at = sorted(times)
-    decisions = [
-        after_failure(failed_at[: number + 1], now=at, limit=limit, window_seconds=window)
-        for number, at in enumerate(failed_at)
-    ]
-    for at in failed_at:
-        restarted = [
-            when
-            for when, decision in zip(failed_at, decisions, strict=True)
-            if isinstance(decision, Restart) and at - window <= when <= at
-        ]
-        assert len(restarted) <= limit
-    assert all(each.pause_seconds <= LONGEST_PAUSE_SECONDS for each in decisions if isinstance(each, Restart))
+    row = 0
+    for seconds, decision in zip(served, decisions(*served, limit=limit, window=window), strict=True):
+        row = 1 if seconds >= window else row + 1
+        assert isinstance(decision, GiveUp) is (row > limit)
+        assert not isinstance(decision, Restart) or decision.pause_seconds <= LONGEST_PAUSE_SECONDS
+
+
+def test_a_recovery_that_takes_too_long_is_given_up_whatever_its_engines_do() -> None:
+    told: list[str] = []
+    settings = replace(SETTINGS, start_limit_seconds=0.05)
+    service = Service(settings, reporter=mock.create_autospec(Reporter), log=Log(stream=io.StringIO()))
+    time.sleep(0.06)
+    service.engine_ready()
+    service.engine_failed(Failure(Cause.CRASHED, "ended", 0.0), restarts=0, pause_seconds=1.0)
+    service.watch_boot(HookView(HookResult.NO_HOOK), give_up=lambda reason, **_: told.append(reason))
+    assert told == [], "the recovery has its own time, whatever the boot took"
+    time.sleep(0.06)
+    service.engine_failed(Failure(Cause.CRASHED, "ended again", 0.0), restarts=1, pause_seconds=1.0)
+    service.watch_boot(HookView(HookResult.NO_HOOK), give_up=lambda reason, **_: told.append(reason))
+    assert told == ["the engine was not ready again within 0.05 s"]
 
 
 @pytest.mark.parametrize(
