@@ -97,6 +97,7 @@ class Agent:
             api=self._api,
             settle_seconds=self._settings.settle_seconds,
             margin_seconds=self._settings.deadline_margin_seconds,
+            checked_at=lambda: self._health.checked_at,
             on_begin=self._leave_service,
             on_end=self._left,
             instance_id=self._own_id,

@@ -54,6 +54,8 @@ class Situation:
     began_at: float
     give_up_at: float
     settle_seconds: float
+    checked_at: float | None
+    """The load balancer's last health check: what it checks, it has registered. None: it never asked."""
     was_ready: bool
     """The engine had answered a completion before the drain began."""
     alive: bool
@@ -75,7 +77,8 @@ def next_step(situation: Situation) -> Step:
         busy = situation.load is not None and situation.load.in_flight > 0
         hangs = situation.now - situation.terminated_at >= STOP_SECONDS and not busy
         return Step.KILL if hangs else Step.WAIT
-    settled = situation.now - situation.began_at >= situation.settle_seconds
+    quiet_since = max(situation.began_at, situation.checked_at or situation.began_at)
+    settled = situation.now - quiet_since >= situation.settle_seconds
     return Step.TERMINATE if settled and situation.idle_readings >= IDLE_READINGS else Step.WAIT
 
 

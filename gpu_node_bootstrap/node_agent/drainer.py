@@ -43,16 +43,21 @@ class Drainer:
         api: EngineApi,
         settle_seconds: float,
         margin_seconds: float,
+        checked_at: Callable[[], float | None],
         on_begin: Callable[[str], bool],
         on_end: Callable[[DrainOutcome], None],
         instance_id: Callable[[], str | None],
         log: Log,
     ) -> None:
-        """`on_begin` makes the node unready, and returns whether the engine had been ready."""
+        """`on_begin` makes the node unready, and returns whether the engine had been ready.
+
+        `checked_at` is when (monotonic) the load balancer last asked after the node's health.
+        """
         self._life = life
         self._api = api
         self._settle_seconds = settle_seconds
         self._margin_seconds = margin_seconds
+        self._checked_at = checked_at
         self._on_begin = on_begin
         self._on_end = on_end
         self._instance_id = instance_id
@@ -167,6 +172,7 @@ class Drainer:
             began_at=self._began_at,
             give_up_at=self._give_up_at,
             settle_seconds=self._settle_seconds,
+            checked_at=self._checked_at(),
             was_ready=was_ready,
             alive=self._life.alive(),
             load=tally.latest,

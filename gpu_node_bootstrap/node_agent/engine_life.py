@@ -261,9 +261,7 @@ class EngineLife:
         if decision.failures < 2:
             return failure.reason
         window = self._settings.restart_window_seconds
-        return (
-            f"{failure.reason}; that was failure {decision.failures}, none after {window:g} s of service"
-        )
+        return f"{failure.reason}; that was failure {decision.failures}, none after {window:g} s of service"
 
     def _start_again_after(self, failure: Failure, pause_seconds: float) -> bool:
         """Clean up, and wait until the engine is to be started again; return False when it may not be."""

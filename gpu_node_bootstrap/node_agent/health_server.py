@@ -16,6 +16,8 @@ from .settings import AUTO_HOST
 from .state import NodeState, StateView
 
 READ_SECONDS = 5.0
+CHECKER = "ELB-HealthChecker/"
+"""How an Application Load Balancer's health checks name themselves: ELB-HealthChecker/2.0."""
 ADDRESS_SECONDS = 4.0
 """For the metadata service to name the node's address; on EC2 it answers within milliseconds."""
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a load balancer that cannot ask would replace the node
@@ -48,6 +50,11 @@ class HealthServer:
         self._server.view = view
         self.port: int = self._server.server_address[1]
 
+    @property
+    def checked_at(self) -> float | None:
+        """When a load balancer last asked, by the monotonic clock; None: it never did."""
+        return self._server.checked_at
+
     def start(self) -> None:
         """Answer from now on."""
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True).start()
@@ -61,6 +68,7 @@ class HealthServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     view: Callable[[], StateView]
+    checked_at: float | None = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's own
         # A checker that hangs up is none of the log's business.
@@ -76,6 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path != "/healthz":
             return self._answer(404, {"error": "only /healthz is here"})
+        if self.headers.get("User-Agent", "").startswith(CHECKER):
+            self.server.checked_at = time.monotonic()
         view = self.server.view()
         ready = view.state is NodeState.READY
         return self._answer(200 if ready else 503, {"state": view.state.value, "reason": view.reason})

@@ -71,11 +71,12 @@ class Settings:
     socket: str
     imds_endpoint: str
     settle_seconds: float
-    """A drain keeps an idle engine serving this long: two health checks of 5 s each and a margin."""
+    """A drain keeps an idle engine serving this long, counted from the load balancer's last health check or its
+    own beginning: two checks of 5 s each and a margin."""
     deadline_margin_seconds: float
     """The engine is killed this long before the deadline."""
     start_limit_seconds: float
-    """An engine that is not ready after this long has failed."""
+    """A boot that is not ready after this long has failed, and so has a recovery."""
     signal_drain_seconds: float
     """A drain asked for by SIGTERM or by hand may take this long; below the unit's TimeoutStopSec."""
     container_cache: str
@@ -106,8 +107,9 @@ class Settings:
     hang_seconds: float
     """An engine that answers nothing and makes no progress for this long hangs; 0: nobody looks."""
     restart_limit: int
-    """An engine that fails more often than this within the window is not started again."""
+    """An engine that fails more often than this in a row is not started again."""
     restart_window_seconds: float
+    """One that stayed ready for this long begins a new row."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

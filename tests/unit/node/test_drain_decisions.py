@@ -32,6 +32,7 @@ def situation(**changes: Any) -> Situation:
         "began_at": 0.0,
         "give_up_at": 110.0,
         "settle_seconds": 15.0,
+        "checked_at": None,
         "was_ready": True,
         "alive": True,
         "load": IDLE,
@@ -44,6 +45,12 @@ def situation(**changes: Any) -> Situation:
 def test_an_idle_engine_is_stopped_once_the_settle_time_has_passed() -> None:
     assert next_step(situation()) is Step.TERMINATE
     assert next_step(situation(began_at=86.0)) is Step.WAIT
+
+
+def test_an_engine_serves_on_while_the_load_balancer_still_checks_the_node() -> None:
+    assert next_step(situation(checked_at=86.0)) is Step.WAIT
+    assert next_step(situation(checked_at=85.0)) is Step.TERMINATE
+    assert next_step(situation(checked_at=99.0, now=110.0)) is Step.KILL, "never past its time"
 
 
 @pytest.mark.parametrize(("load", "idle_readings"), [(BUSY, 0), (IDLE, 1), (None, 0)])

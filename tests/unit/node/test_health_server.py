@@ -54,3 +54,19 @@ def test_only_a_ready_node_is_healthy(kit: Any, state: NodeState) -> None:
         server.close()
     assert answer.status == (200 if state is NodeState.READY else 503)
     assert answer.body == f'{{"state": "{state.value}", "reason": "because"}}\n'.encode()
+
+
+def test_only_a_load_balancers_own_check_tells_that_the_node_is_registered(kit: Any) -> None:
+    server = HealthServer(host=kit.HOST, port=0, view=StateMachine().view)
+    server.start()
+    try:
+        for agent in ("curl/8.5.0", "Amazon CloudFront"):
+            fetch(kit.HOST, server.port, "GET", "/healthz", headers={"User-Agent": agent}, timeout_seconds=5)
+        assert server.checked_at is None
+        began = time.monotonic()
+        headers = {"User-Agent": "ELB-HealthChecker/2.0"}
+        fetch(kit.HOST, server.port, "GET", "/healthz", headers=headers, timeout_seconds=5)
+        assert server.checked_at is not None
+        assert began <= server.checked_at <= time.monotonic()
+    finally:
+        server.close()
