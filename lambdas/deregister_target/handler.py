@@ -6,26 +6,32 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from spot_failover.clients import CLIENT_CONFIG, RECORD_CONFIG
+from spot_failover.clients import CLIENT_CONFIG, QUEUE_CONFIG, RECORD_CONFIG
 from spot_failover.fleets import FleetDirectory
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Step
-from spot_failover.settings import Settings
+from spot_failover.settings import DeregisterSettings
 from spot_failover.telemetry import logger
 
 from deregister_target.deregister import Deregister
+from deregister_target.tagged_groups import TaggedTargetGroups
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
-settings = Settings.from_environment(os.environ)
-directory = FleetDirectory(boto3.client("autoscaling", config=CLIENT_CONFIG), tag_key=settings.fleet_tag_key)
+settings = DeregisterSettings.from_environment(os.environ)
+tag_key = settings.fleet_tag_key
 function = NoticeFunction(
     Step.DEREGISTER,
-    Deregister(boto3.client("elbv2", config=CLIENT_CONFIG), directory),
+    Deregister(
+        boto3.client("elbv2", config=CLIENT_CONFIG),
+        FleetDirectory(boto3.client("autoscaling", config=CLIENT_CONFIG), tag_key=tag_key),
+        TaggedTargetGroups(boto3.client("resourcegroupstaggingapi", config=CLIENT_CONFIG), tag_key=tag_key),
+        reserve=settings.hold_reserve,
+    ),
     settings=settings,
     ec2=boto3.client("ec2", config=CLIENT_CONFIG),
-    sqs=boto3.client("sqs", config=CLIENT_CONFIG),
+    sqs=boto3.client("sqs", config=QUEUE_CONFIG),
     dynamodb=boto3.client("dynamodb", config=RECORD_CONFIG),
 )
 
