@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from moto.autoscaling.models import autoscaling_backends
@@ -15,12 +16,19 @@ from local_aws.auto_scaling.members import LAUNCHING, TERMINATING, HookWait, Lif
 from local_aws.load_balancing.balancers import LoadBalancing
 from local_aws.world import World
 
+# DetachInstances is answered before its activity has deregistered the instance. AWS does not say how much
+# earlier; late enough here that what was decided before it sees it undone.
+DEREGISTERS_AFTER_SECONDS = 0.5
+
 
 class GroupLifecycle:
     """The members of all groups and their steps. Everything runs under the world's lock."""
 
-    def __init__(self, world: World, balancing: LoadBalancing) -> None:
+    def __init__(
+        self, world: World, balancing: LoadBalancing, boots_at_once: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._world = world
+        self._boots_at_once = boots_at_once
         self._balancing = balancing
         self._members: dict[str, Member] = {}
         self.activities: list[dict[str, Any]] = []
@@ -75,8 +83,9 @@ class GroupLifecycle:
                 ):
                     self._finish_termination(member)
             case Lifecycle.DETACHING:
-                if self._balancing.targets.drained(member.instance_id) or not member.running:
-                    self._finish_detachment(member)
+                self._advance_detachment(member)
+            case Lifecycle.PENDING_WAIT if self._boots_at_once(member.instance_id):
+                self.end_wait(member, "CONTINUE")
             case Lifecycle.PENDING_WAIT | Lifecycle.TERMINATING_WAIT:
                 # Also for an instance that is gone: a group checks the health of what is in service only.
                 if member.wait is not None and time.time() >= member.wait.ends_at:
@@ -167,7 +176,15 @@ class GroupLifecycle:
             f"At {stamp()} instance {member.instance_id} was detached in response to a user request."
         )
         self._set(member, Lifecycle.DETACHING)
-        self.deregister_targets(member)
+        member.deregisters_at = time.time() + DEREGISTERS_AFTER_SECONDS
+
+    def _advance_detachment(self, member: Member) -> None:
+        if member.deregisters_at is not None and time.time() >= member.deregisters_at:
+            member.deregisters_at = None
+            self.deregister_targets(member)
+        drained = member.deregisters_at is None and self._balancing.targets.drained(member.instance_id)
+        if drained or not member.running:
+            self._finish_detachment(member)
 
     def _finish_detachment(self, member: Member) -> None:
         self.backend.ec2_backend.delete_tags([member.instance_id], {GROUP_NAME_TAG: member.group.name})

@@ -69,6 +69,8 @@ class Member:
     sick_since: float | None = None
     reported_sick: bool = False
     """Somebody set its health by an API call; the group's own checks do not take that back."""
+    deregisters_at: float | None = None
+    """When a detachment takes it out of its group's target groups, until it has."""
     replacement: str | None = None
     """The member that was launched to replace this unhealthy one before it is ended."""
 

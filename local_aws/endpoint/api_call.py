@@ -21,9 +21,13 @@ from moto.core.utils import get_service_model
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/([^/]+)/([^/]+)/")
 
 # The name that signs a request, where it is not the service model's name.
-_MODELS = {"elasticloadbalancing": "elbv2", "monitoring": "cloudwatch"}
+_MODELS = {
+    "elasticloadbalancing": "elbv2",
+    "monitoring": "cloudwatch",
+    "tagging": "resourcegroupstaggingapi",
+}
 # The prefix of IAM actions, where it is not the name that signs.
-_PREFIXES = {"monitoring": "cloudwatch"}
+_PREFIXES = {"monitoring": "cloudwatch", "tagging": "tag"}
 # Operations whose IAM action has another name.
 _ACTIONS = {
     "lambda:Invoke": "lambda:InvokeFunction",

@@ -170,6 +170,9 @@ _OWN: Mapping[str, Limit] = {
     "ssm:ListCommandInvocations": _SSM_READS,
     "ssm:ListCommands": _SSM_READS,
     "ssm:SendCommand": _SSM_COMMANDS,
+    "tag:GetResources": _per_second(
+        5, "no figure for the Resource Groups Tagging API; half of what other reads have", published=False
+    ),
 }
 # Actions that share buckets with others.
 _SHARED: Mapping[str, tuple[Bucket, ...]] = {

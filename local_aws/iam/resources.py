@@ -60,6 +60,7 @@ _UNBOUND = frozenset(
         "ssm:ListCommandInvocations",
         "ssm:ListCommands",
         "sts:GetCallerIdentity",
+        "tag:GetResources",
     }
 )
 _GROUP_ACTIONS = frozenset(

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -83,6 +84,8 @@ class Targets:
         self._timeline = timeline
         self._lock = threading.Lock()
         self._targets: dict[tuple[str, str, int], Target] = {}
+        self._of: dict[str, list[Target]] = defaultdict(list)
+        """The same by target id: a group asks after each of its members, many times a second."""
         self._settings: dict[str, GroupSettings] = {}
         self._turn = itertools.count()
 
@@ -100,6 +103,8 @@ class Targets:
             if known is not None and known.state not in (TargetState.DRAINING, TargetState.UNUSED):
                 return
             target = known or Target(arn, target_id, key[2], address)
+            if known is None:
+                self._of[target_id].append(target)
             target.drains_until, target.next_check_at = None, 0.0
             target.checked_before = target.checking
             self._targets[key] = target
@@ -121,8 +126,8 @@ class Targets:
     def forget_instance(self, target_id: str) -> None:
         """Take a target out of every group: its instance is gone."""
         with self._lock:
-            for target in self._targets.values():
-                if target.target_id == target_id and target.registered:
+            for target in self._of.get(target_id, ()):
+                if target.registered:
                     self._change(target, _unused(Reason.INVALID_STATE, "Target is in the terminated state"))
 
     def drained(self, target_id: str) -> bool:
@@ -132,7 +137,7 @@ class Targets:
         "Deregistration delay").
         """
         with self._lock:
-            mine = [t for t in self._targets.values() if t.target_id == target_id]
+            mine = self._of.get(target_id, ())
             return all(not t.leases for t in mine if t.state is TargetState.DRAINING)
 
     def health(self, arn: str, target_id: str, port: int | None = None) -> tuple[int, Health]:
@@ -156,8 +161,7 @@ class Targets:
         with self._lock:
             return {
                 t.group_arn: self._visible(t, self._settings[t.group_arn]).state.value
-                for t in self._targets.values()
-                if t.target_id == target_id
+                for t in self._of.get(target_id, ())
             }
 
     def is_unhealthy(self, target_id: str) -> bool:
@@ -167,12 +171,15 @@ class Targets:
     def acquire(self, arns: Sequence[str]) -> Lease | None:
         """Choose a target of the groups for one request; None if there is none to choose.
 
-        Healthy targets only, or, where all registered ones are unhealthy, all of them ("fail open").
+        Healthy targets only, or, where none is healthy, all that are registered ("fail open"; user guide,
+        "Health checks" and "Target group health": traffic goes "to all targets that are available"). AWS does
+        not say whether one whose first checks are under way is among these; the guide's list of what leads to
+        a 503 has no registered target, and unused ones alone. One that drains is registered no more.
         """
         with self._lock:
             candidates = [t for t in self._targets.values() if t.group_arn in arns]
             usable = [t for t in candidates if t.state is TargetState.HEALTHY] or [
-                t for t in candidates if t.state is TargetState.UNHEALTHY
+                t for t in candidates if t.state in (TargetState.UNHEALTHY, TargetState.INITIAL)
             ]
             if not usable:
                 return None
