@@ -5,15 +5,19 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 # real: vLLM's CPU build. emulated: a small engine with vLLM's routes, metrics and shutdown behaviour.
-ENGINE ?= $(if $(filter soak,$(MAKECMDGOALS)),emulated,real)
+ENGINE ?= $(if $(filter soak endurance,$(MAKECMDGOALS)),emulated,real)
 NODES ?= 2
 NOTICE_SECONDS ?= 120
+# Of make demo; make endurance has its own.
 INTERRUPTIONS ?= 2
 CLIENTS ?= 4
 TESTS ?= tests
 # Of make bench: pairs of starts. Of make soak: boots and drains.
 RUNS ?= 3
 CYCLES ?= 50
+
+# $(call given,NAME,--option): the option where somebody set NAME, on the command line or in the environment.
+given = $(if $(filter-out undefined file,$(origin $(1))),$(2) $($(1)))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,7 +50,7 @@ setup-emulated: setup
 setup-real: setup $(ENGINE_VENV)/.installed-$(VLLM_VERSION)
 
 # Only for the targets that use it: without this, make would complain of a missing rule.
-ifneq ($(filter demo bench soak,$(MAKECMDGOALS)),)
+ifneq ($(filter demo bench soak endurance,$(MAKECMDGOALS)),)
 ifeq ($(filter real emulated,$(ENGINE)),)
 $(error ENGINE is "$(ENGINE)"; allowed: real, emulated)
 endif
@@ -64,6 +68,11 @@ bench: setup-$(ENGINE) ## Measure a node's start, compile cache and transfers, a
 .PHONY: soak
 soak: setup-$(ENGINE) ## Boot and drain a node fifty times, and look for what it leaves behind.
 	@$(BIN)/python -m bench.node.cycles --engine $(ENGINE) --cycles $(CYCLES)
+
+.PHONY: endurance
+endurance: setup-$(ENGINE) ## Interrupt a hundred nodes in a row under steady traffic; look for what is lost, or grows.
+	@$(BIN)/python -m bench.endurance --engine $(ENGINE) $(call given,INTERRUPTIONS,--interruptions) \
+		$(call given,REQUESTS,--requests)
 
 .PHONY: test
 test: setup-real lint ## Everything: lint, types, unit, infrastructure, and the local AWS with real vLLM.

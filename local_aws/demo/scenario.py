@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from local_aws.demo.checks import Evidence
@@ -65,30 +66,31 @@ def play(options: Options, progress: Progress) -> Outcome:
     progress.phase("starting a local AWS")
     with LocalAws(state_dir.resolve(), engine=options.engine) as aws:
         progress.phase("deploying the control plane and the fleet with the CDK")
-        deployed = aws.deploy(_context(options))
+        deployed = aws.deploy(deployment_context(nodes=options.nodes, notice_seconds=options.notice_seconds))
         with FleetWatch(aws.control, progress) as watch:
             stage = Stage(options=options, progress=progress, aws=aws, watch=watch)
             return _play_deployed(stage, deployed, started_at)
 
 
-def _context(options: Options) -> dict[str, Any]:
+def deployment_context(*, nodes: int, notice_seconds: int) -> dict[str, Any]:
+    """Return the CDK context of one fleet, called FLEET, whose nodes get a notice of that many seconds."""
     fleet = {
         "name": FLEET,
         "model": engines.SERVED_MODEL_NAME,
         "served_model_name": engines.SERVED_MODEL_NAME,
-        "nodes": options.nodes,
+        "nodes": nodes,
     }
-    return {"fleets": [fleet], "notice_seconds": str(options.notice_seconds)}
+    return {"fleets": [fleet], "notice_seconds": str(notice_seconds)}
 
 
 def _play_deployed(stage: Stage, deployed: DeployOutcome, started_at: datetime) -> Outcome:
     options, watch = stage.options, stage.watch
     stage.progress.phase(f"waiting for {options.nodes} nodes to answer their first completion")
-    ready_seconds = _await_fleet(options, watch)
+    ready_seconds = await_fleet(watch, nodes=options.nodes, out=options.out)
     url = stage.aws.control.load_balancer_url(FLEET)
     rate = tokens_per_second(f"{url}/v1", engines.SERVED_MODEL_NAME)
     engine = EngineIdentity(
-        name=ENGINE_NAMES[options.engine], version=_engine_version(url), model=engines.SERVED_MODEL_NAME
+        name=ENGINE_NAMES[options.engine], version=engine_version(url), model=engines.SERVED_MODEL_NAME
     )
     table = deployed.outputs[CONTROL_PLANE_STACK]["IncidentsTable"]
     begin = time.time()
@@ -109,7 +111,7 @@ def _play_deployed(stage: Stage, deployed: DeployOutcome, started_at: datetime) 
             engine=engine,
             fleet=fleet,
             evidence=evidence,
-            versions=_versions(),
+            versions=versions(),
             machine={"system": platform.platform(), "cpus": os.cpu_count()},
         ),
         story=_story(stage, evidence, title=_title(engine, evidence, options.nodes), begin=begin),
@@ -161,12 +163,13 @@ def _story(stage: Stage, evidence: Evidence, *, title: str, begin: float) -> Sto
     )
 
 
-def _await_fleet(options: Options, watch: FleetWatch) -> float:
+def await_fleet(watch: FleetWatch, *, nodes: int, out: Path) -> float:
+    """Wait until all nodes are healthy; return the seconds. Raises FleetNotReadyError."""
     began = time.monotonic()
-    if not wait_until(lambda: len(watch.healthy()) >= options.nodes, seconds=FLEET_READY_SECONDS):
+    if not wait_until(lambda: len(watch.healthy()) >= nodes, seconds=FLEET_READY_SECONDS):
         raise FleetNotReadyError(
-            f"only {len(watch.healthy())} of {options.nodes} nodes were ready"
-            f" after {FLEET_READY_SECONDS:.0f} s; their logs are in {options.out / 'local-aws' / 'nodes'}"
+            f"only {len(watch.healthy())} of {nodes} nodes were ready"
+            f" after {FLEET_READY_SECONDS:.0f} s; their logs are in {out / 'local-aws' / 'nodes'}"
         )
     return time.monotonic() - began
 
@@ -202,7 +205,8 @@ def _interrupt(options: Options, progress: Progress, drill: Drill) -> list[Inter
     return interruptions
 
 
-def _engine_version(url: str) -> str:
+def engine_version(url: str) -> str:
+    """Ask the engine behind the load balancer for its version."""
     with urllib.request.urlopen(f"{url}/version", timeout=10) as answer:  # noqa: S310 - our own load balancer
         return str(json.load(answer)["version"])
 
@@ -216,7 +220,8 @@ def _title(engine: EngineIdentity, evidence: Evidence, nodes: int) -> str:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of what the run stands on."""
     names = ("openai", "moto", "boto3", "awslambdaric", "aws-lambda-powertools", "aws-cdk-lib")
     cdk = subprocess.run([str(CDK), "--version"], capture_output=True, text=True, check=False).stdout.split()
     return {

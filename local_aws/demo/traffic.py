@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import openai
@@ -55,12 +56,24 @@ def tokens_per_second(base_url: str, model: str) -> float:
 
 
 class Traffic:
-    """The clients. `start()` once, `stop()` once; the rest may be asked from any thread at any time."""
+    """The clients. `start()` once, `stop()` once; the rest may be asked from any thread at any time.
 
-    def __init__(self, *, base_url: str, model: str, clients: int, rate: float) -> None:
+    `workload` says what a client asks next, as `workload.ask` does, which is the default.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        model: str,
+        clients: int,
+        rate: float,
+        workload: Callable[..., Ask] | None = None,
+    ) -> None:
         self._base_url = base_url
         self._model = model
         self._rate = rate
+        self._ask = workload or ask
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._records: list[RequestRecord] = []
@@ -116,7 +129,7 @@ class Traffic:
             openai.OpenAI(base_url=self._base_url, api_key="none", http_client=http) as sdk,
         ):
             while True:
-                todo = ask(client=client, number=number, tokens_per_second=self._rate)
+                todo = self._ask(client=client, number=number, tokens_per_second=self._rate)
                 if self._stopping.wait(todo.rest_seconds):
                     return
                 self._make_request(sdk, http, todo, client=client, number=number)

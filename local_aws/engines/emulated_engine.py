@@ -28,7 +28,7 @@ from typing import Any, assert_never
 from aiohttp import web
 
 from gpu_node_bootstrap.node_agent.container_arguments import KEEP_ALIVE_SECONDS
-from local_aws.engines.emulated_metrics import prometheus_text
+from local_aws.engines.emulated_metrics import Histogram, prometheus_text
 from local_aws.engines.emulated_options import CRASH_STATUS, Fault, parser
 from local_aws.engines.emulated_protocol import Answer, BadRequestError, Job, continuation, parse_job
 
@@ -58,7 +58,7 @@ class Engine:
         self._last_metrics = ""
         self._tokens = Counter[str]()
         self._finished = Counter[str]()
-        self._first_tokens: list[float] = []
+        self._first_tokens = Histogram()
 
     async def generate(self, job: Job) -> AsyncGenerator[list[int], None]:
         """Yield lists of new tokens as their time comes."""
@@ -92,7 +92,7 @@ class Engine:
             due = min(job.max_tokens, max(made + 1, int((time.monotonic() - began) * self._pace)))
             if not made:
                 self._tokens["prompt"] += len(job.prompt_ids)
-                self._first_tokens.append(time.monotonic() - arrived)
+                self._first_tokens.observe(time.monotonic() - arrived)
             tokens = [next(source) for _ in range(due - made)]
             made = due
             self._tokens["generation"] += len(tokens)

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import bisect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 40.0)
+
+
+@dataclass
+class Histogram:
+    """Seconds counted by bucket, so that it stays as small after a day as after a minute."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(TTFT_BUCKETS) + 1))
+    """Each bucket's own; the last one has no upper limit."""
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one more."""
+        self.counts[bisect.bisect_left(TTFT_BUCKETS, seconds)] += 1
+        self.total += seconds
 
 
 def prometheus_text(
@@ -15,7 +31,7 @@ def prometheus_text(
     waiting: int,
     tokens: Mapping[str, int],
     finished: Mapping[str, int],
-    first_tokens: Sequence[float],
+    first_tokens: Histogram,
 ) -> str:
     """Return the text of /metrics; `first_tokens` are the seconds from each request to its first token."""
     label = f'engine="0",model_name="{model}"'
@@ -37,11 +53,11 @@ def prometheus_text(
     return "\n".join([*lines, *_first_token_lines(model, first_tokens)]) + "\n"
 
 
-def _first_token_lines(model: str, seconds: Sequence[float]) -> list[str]:
+def _first_token_lines(model: str, seconds: Histogram) -> list[str]:
     name, label = "vllm:time_to_first_token_seconds", f'engine="0",model_name="{model}"'
-    lines = [f"# TYPE {name} histogram"]
-    for limit in (*TTFT_BUCKETS, float("inf")):
+    lines, count = [f"# TYPE {name} histogram"], 0
+    for limit, own in zip((*TTFT_BUCKETS, float("inf")), seconds.counts, strict=True):
         edge = "+Inf" if limit == float("inf") else limit
-        count = sum(each <= limit for each in seconds)
+        count += own  # a Prometheus bucket holds all smaller ones
         lines.append(f'{name}_bucket{{engine="0",le="{edge}",model_name="{model}"}} {float(count)}')
-    return [*lines, f"{name}_count{{{label}}} {float(len(seconds))}", f"{name}_sum{{{label}}} {sum(seconds)}"]
+    return [*lines, f"{name}_count{{{label}}} {float(count)}", f"{name}_sum{{{label}}} {seconds.total}"]
