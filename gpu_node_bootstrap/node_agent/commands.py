@@ -46,7 +46,7 @@ class Commands:
         if self.stopped:
             raise CommandError(f"{command[0]} was stopped")
         if process.returncode != 0:
-            raise CommandError(_first_lines(error) or f"{command[0]} ended with {process.returncode}")
+            raise CommandError(first_lines(error) or f"{command[0]} ended with {process.returncode}")
         return output
 
     def aws(self, *arguments: str, region: str, timeout_seconds: float | None) -> str:
@@ -108,6 +108,7 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _first_lines(text: str) -> str:
+def first_lines(text: str) -> str:
+    """Return the beginning of a complaint: enough to know it by, and no more."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "\n".join(lines[:ERROR_LINES])[:ERROR_CHARACTERS]

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 
+from .commands import first_lines
 from .container_arguments import run_arguments
 from .container_user import CONTAINER_NAME, make_folders, secrets_file
 from .engine import Engine
@@ -22,8 +23,12 @@ from .settings import AUTO_HOST, EngineKind, Settings
 CALL_SECONDS = 2.0
 CLEANUP_SECONDS = 30.0
 """For a leftover container, which may hold a GPU: nothing waits for it but the start."""
-DAEMON_FAILED = 125
-"""`docker run`'s status when the daemon, a registry or the network failed and nothing was started."""
+NOT_STARTED = 125
+"""`docker run`'s status when there is no container for a reason of the daemon's."""
+UNREACHABLE = ("Cannot connect to the Docker daemon", "the daemon is running")
+"""How the command line, before and since version 29, says that the daemon is not there. That may pass; what a
+daemon itself refuses (a GPU or its runtime missing, a port taken, an option unknown) it refuses again."""
+GONE = ("No such container", "is not running")
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
@@ -40,6 +45,8 @@ class ContainerEngine(Engine):
         self._name = name
         self._exit_status: int | None = None
         self._init_pid: int | None = None
+        self._perhaps_there = False
+        self._complaint = ""
         self._killed = threading.Event()
         self._client: subprocess.Popen[str] | None = None
         self._client_lock = threading.Lock()
@@ -52,12 +59,21 @@ class ContainerEngine(Engine):
         """Return the container's status, or that of `docker run` when there never was one."""
         return self._exit_status
 
+    def end_reason(self) -> str:
+        """Return docker's own words where it started nothing."""
+        if not self._complaint:
+            return super().end_reason()
+        return f"docker started no container, status {self._exit_status}: {self._complaint}"
+
     def terminate(self) -> None:
         """Send SIGTERM to the container's init, which passes it to the API server alone."""
         self._docker("kill", "--signal", "TERM", self._name)
 
     def kill(self) -> None:
-        """Stop a start under way, kill the container and remove it."""
+        """Stop a start under way, kill the container and remove it.
+
+        Raises EngineError also where a docker that hangs leaves open whether there is a container.
+        """
         self._killed.set()
         with self._client_lock, contextlib.suppress(OSError):
             if self._client is not None:
@@ -67,7 +83,9 @@ class ContainerEngine(Engine):
             # A docker daemon that hangs does not save its containers.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._init_pid, signal.SIGKILL)
-        self._docker("rm", "--force", self._name)
+        removed = self._remove(CALL_SECONDS)
+        if not removed and self._perhaps_there and self._init_pid is None:
+            raise EngineError("docker did not say in time whether a container is left of a start")
         ends_at = time.monotonic() + 1
         while self._init_alive():
             if time.monotonic() > ends_at:
@@ -81,22 +99,28 @@ class ContainerEngine(Engine):
         return {"container": self._name, "pid": self._init_pid}
 
     def log_tail(self, lines: int) -> list[str]:
-        """Return what docker kept of the container's output; empty once the container was removed."""
-        return self._docker("logs", "--tail", str(lines), self._name, errors_too=True).splitlines()[-lines:]
+        """Return what docker kept of the container's output, or its words on why there never was one.
+
+        Empty once the container was removed.
+        """
+        if self._complaint:
+            return self._complaint.splitlines()[-lines:]
+        _, output = self._docker("logs", "--tail", str(lines), self._name)
+        return output.splitlines()[-lines:]
 
     def _live(self, prepared: Prepared) -> None:
         try:
             status = self._run(prepared)
         except OSError as err:
             self._log.error("container_not_started", error=str(err))
-            status = DAEMON_FAILED
+            status, self._complaint = NOT_STARTED, str(err)
         if status != 0 or self._killed.is_set():
             self._exit_status = status or 128 + signal.SIGKILL
             return
-        pid = self._docker("inspect", "--format", "{{.State.Pid}}", self._name).strip()
-        self._init_pid = int(pid) if pid.isdigit() and int(pid) > 0 else None
+        _, pid = self._docker("inspect", "--format", "{{.State.Pid}}", self._name)
+        self._init_pid = int(pid) if pid.strip().isdigit() and int(pid) > 0 else None
         while not self._killed.is_set():
-            status, output = self._attended("wait", self._name)
+            status, output, _ = self._attended("wait", self._name)
             if status == 0 and output.strip().isdigit():
                 self._exit_status = int(output.strip())
                 return
@@ -107,7 +131,7 @@ class ContainerEngine(Engine):
             time.sleep(1)
 
     def _run(self, prepared: Prepared) -> int:
-        """Start the container; return docker's status. Trouble of the daemon's may pass: try again.
+        """Start the container; return docker's status. A daemon that is not there may yet come: try again.
 
         Whoever started the engine gives up, by `kill`, when it takes too long. Raises OSError.
         """
@@ -115,49 +139,68 @@ class ContainerEngine(Engine):
         address = resolve_host(AUTO_HOST, Imds(self._settings.imds_endpoint), log=self._log)
         pause = FIRST_PAUSE_SECONDS
         while True:
-            self._docker("rm", "--force", self._name, timeout=CLEANUP_SECONDS)
+            self._remove(CLEANUP_SECONDS)
             with secrets_file(self._settings, prepared.environment) as secrets:
                 arguments = run_arguments(self._settings, prepared, address=address, secrets=secrets)
-                status, _ = self._attended("run", "--detach", "--name", self._name, *arguments)
-            if status != DAEMON_FAILED or self._killed.is_set():
+                self._perhaps_there = True
+                status, _, error = self._attended("run", "--detach", "--name", self._name, *arguments)
+            self._perhaps_there = status != NOT_STARTED
+            self._complaint = first_lines(error) if status else ""
+            if status == 0 or self._killed.is_set():
                 return status
-            self._log.warning("container_not_started", status=status, next_try_seconds=pause)
+            self._log.warning("container_not_started", status=status, error=self._complaint)
+            if not any(text in error for text in UNREACHABLE):
+                return status
             self._killed.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _attended(self, *arguments: str) -> tuple[int, str]:
-        """Run docker for as long as it takes, unless `kill` ends it."""
+    def _attended(self, *arguments: str) -> tuple[int, str, str]:
+        """Run docker for as long as it takes, unless `kill` ends it; return status, output and complaint."""
         with self._client_lock:
             if self._killed.is_set():
-                return 128 + signal.SIGKILL, ""
+                return 128 + signal.SIGKILL, "", ""
             try:
-                client = subprocess.Popen(
-                    ["docker", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+                client = self._client = subprocess.Popen(
+                    ["docker", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
                 )
             except OSError as err:
-                self._log.error("docker_missing", error=str(err))
-                return 127, ""
-            self._client = client
-        output, _ = client.communicate()
-        return client.returncode, output or ""
+                return NOT_STARTED, "", str(err)
+        output, error = client.communicate()
+        return client.returncode, output, error
 
-    def _docker(self, *arguments: str, timeout: float | None = None, errors_too: bool = False) -> str:
-        """Run a docker command that must be quick. What goes wrong is logged: a kill goes on regardless."""
+    def _remove(self, within_seconds: float) -> bool:
+        """Remove the container; return whether there is none now, as far as docker says."""
+        return self._docker("rm", "--force", self._name, within_seconds=within_seconds)[0]
+
+    def _docker(self, *arguments: str, within_seconds: float | None = None) -> tuple[bool, str]:
+        """Run a docker command that must be quick; return whether it did its work, and both its outputs.
+
+        There is none to do on a container that is gone. What goes wrong is logged: a kill goes on regardless.
+        """
         try:
             done = subprocess.run(
                 ["docker", *arguments],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=CALL_SECONDS if timeout is None else timeout,
+                errors="replace",
+                timeout=CALL_SECONDS if within_seconds is None else within_seconds,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as err:
             self._log.warning("docker_call_failed", command=arguments[0], error=str(err))
-            return ""
-        if done.returncode != 0 and "No such container" not in done.stderr:
+            return False, ""
+        well = done.returncode == 0 or any(text in done.stderr for text in GONE)
+        if not well:
             self._log.warning("docker_call_failed", command=arguments[0], error=done.stderr.strip())
-        return done.stdout + done.stderr if errors_too else done.stdout
+        return well, done.stdout + done.stderr
 
     def _init_alive(self) -> bool:
-        return self._init_pid is not None and os.path.exists(f"/proc/{self._init_pid}")
+        # Once docker has told the status, the number may be another process's.
+        ended = self._exit_status is not None or self._init_pid is None
+        return not ended and os.path.exists(f"/proc/{self._init_pid}")

@@ -21,6 +21,10 @@ class Engine(ABC):
     def exit_status(self) -> int | None:
         """Return the status that the engine ended with, None while it starts or runs."""
 
+    def end_reason(self) -> str:
+        """Return why an engine that nobody asked to end has ended, as far as it told."""
+        return f"the engine ended by itself with status {self.exit_status()}"
+
     @abstractmethod
     def terminate(self) -> None:
         """Ask the engine to end by SIGTERM, and return at once.

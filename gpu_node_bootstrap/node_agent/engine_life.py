@@ -240,10 +240,9 @@ class EngineLife:
         return None
 
     def _crash(self) -> Failure | None:
-        status = self._engine.exit_status()
-        if status is None or self._closed.is_set():
+        if self._engine.exit_status() is None or self._closed.is_set():
             return None
-        return Failure(Cause.CRASHED, f"the engine ended by itself with status {status}", time.time())
+        return Failure(Cause.CRASHED, self._engine.end_reason(), time.time())
 
     def _judge(self, failure: Failure) -> Restart | GiveUp:
         self.last_failure = failure

@@ -71,8 +71,8 @@ class Settings:
     socket: str
     imds_endpoint: str
     settle_seconds: float
-    """A drain keeps an idle engine serving this long, counted from the load balancer's last health check or its
-    own beginning: two checks of 5 s each and a margin."""
+    """A drain keeps an idle engine serving this long, counted from the load balancer's last health check or
+    its own beginning: two checks of 5 s each and a margin."""
     deadline_margin_seconds: float
     """The engine is killed this long before the deadline."""
     start_limit_seconds: float

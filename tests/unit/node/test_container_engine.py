@@ -16,6 +16,7 @@ from gpu_node_bootstrap.node_agent import container_engine
 from gpu_node_bootstrap.node_agent.container_arguments import run_arguments
 from gpu_node_bootstrap.node_agent.container_engine import ContainerEngine
 from gpu_node_bootstrap.node_agent.container_user import make_folders, secrets_file
+from gpu_node_bootstrap.node_agent.errors import EngineError
 from gpu_node_bootstrap.node_agent.log import Log
 from gpu_node_bootstrap.node_agent.preparation import Prepared
 from gpu_node_bootstrap.node_agent.settings import Settings
@@ -34,14 +35,16 @@ case $command in
     while [ "$1" != --env-file ]; do shift; done
     stat --format %%a "$2" > "$state/secrets-mode"; cp "$2" "$state/secrets"
     [ -e "$state/starting" ] && exec sleep 60
-    [ -e "$state/no-daemon" ] && { echo "Cannot connect to the Docker daemon" >&2; exit 125; }
+    said=$(cat "$state/refuses" 2> /dev/null) && { echo "$said" >&2; exit 125; }
     ( setsid %(engine)s & echo $! > "$state/pid"; wait $!; echo $? > "$state/status" ) > /dev/null 2>&1 &
     while [ ! -s "$state/pid" ]; do sleep 0.01; done
     echo 4f5e ;;
   inspect) [ -e "$state/pid" ] || gone; cat "$state/pid" ;;
   logs) echo "one"; echo "two" >&2 ;;
   wait) while [ ! -s "$state/status" ]; do sleep 0.02; done; cat "$state/status" ;;
-  kill) [ -e "$state/pid" ] || gone; kill -s "$2" -- "-$(cat "$state/pid")" ;;
+  kill) [ -e "$state/pid" ] || gone
+    [ ! -s "$state/status" ] || { echo "Error: container 4f5e is not running" >&2; exit 1; }
+    kill -s "$2" -- "-$(cat "$state/pid")" ;;
   rm) [ -e "$state/pid" ] || gone; kill -s KILL -- "-$(cat "$state/pid")" 2> /dev/null; rm "$state/pid" ;;
 esac
 """
@@ -70,7 +73,7 @@ def docker(kit: Any, imds: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     imds.local_ipv4 = "10.0.0.5"
     (state / "imds").write_text(imds.endpoint)
     yield state
-    for misbehaviour in ("daemon-hangs", "starting"):
+    for misbehaviour in ("daemon-hangs", "starting", "refuses"):
         (state / misbehaviour).unlink(missing_ok=True)
     while ENGINES:
         ENGINES.pop().kill()
@@ -97,9 +100,9 @@ def settings(folder: Path, **changes: str) -> Settings:
     )
 
 
-def container(state: Path) -> ContainerEngine:
+def container(state: Path, log: io.StringIO | None = None) -> ContainerEngine:
     told = (state / "imds").read_text()
-    engine = ContainerEngine(settings(state, IMDS_ENDPOINT=told), log=Log(stream=io.StringIO()))
+    engine = ContainerEngine(settings(state, IMDS_ENDPOINT=told), log=Log(stream=log or io.StringIO()))
     ENGINES.append(engine)
     return engine
 
@@ -108,8 +111,8 @@ def calls(state: Path) -> list[str]:
     return [line.split()[0] for line in (state / "calls").read_text().splitlines()]
 
 
-def started(kit: Any, state: Path) -> ContainerEngine:
-    engine = container(state)
+def started(kit: Any, state: Path, log: io.StringIO | None = None) -> ContainerEngine:
+    engine = container(state, log)
     engine.start(PREPARED)
     port = int((state / "port").read_text())
     kit.eventually(lambda: completes(kit.HOST, port), what="a completion")
@@ -155,19 +158,82 @@ def test_a_kill_during_a_start_ends_the_start(kit: Any, docker: Path) -> None:
     assert engine.exit_status() is not None
 
 
-def test_a_daemon_that_cannot_be_reached_is_asked_again(kit: Any, docker: Path) -> None:
-    (docker / "no-daemon").touch()
+def test_a_kill_that_docker_does_not_confirm_is_no_end(kit: Any, docker: Path) -> None:
+    (docker / "starting").touch()
+    engine = container(docker)
+    engine.start(PREPARED)
+    kit.eventually(lambda: (docker / "calls").exists() and "run" in calls(docker))
+    (docker / "daemon-hangs").touch()
+    with pytest.raises(EngineError, match="did not say in time whether a container is left"):
+        engine.kill()
+    (docker / "daemon-hangs").unlink()
+    engine.kill()
+
+
+def test_a_number_that_the_kernel_gave_out_again_is_no_container(kit: Any, docker: Path) -> None:
+    engine = started(kit, docker)
+    kit.eventually(lambda: engine.describe()["pid"])
+    engine.terminate()
+    kit.eventually(lambda: engine.exit_status() is not None)
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        engine._init_pid = stranger.pid
+        (docker / "daemon-hangs").touch()
+        engine.kill()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_the_end_of_a_container_that_has_ended_is_nothing_to_warn_of(kit: Any, docker: Path) -> None:
+    text = io.StringIO()
+    engine = started(kit, docker, log=text)
+    engine.terminate()
+    kit.eventually(lambda: engine.exit_status() is not None)
+    engine.kill()
+    assert "WARNING" not in text.getvalue()
+
+
+UNREACHABLE = [
+    "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is it running?",
+    "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if "
+    "the daemon is running: dial unix /var/run/docker.sock: connect: no such file or directory",
+]
+NO_GPU = 'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].'
+
+
+@pytest.mark.parametrize("error", UNREACHABLE)
+def test_a_daemon_that_cannot_be_reached_is_asked_again(kit: Any, docker: Path, error: str) -> None:
+    (docker / "refuses").write_text(error)
     engine = container(docker)
     engine.start(PREPARED)
     kit.eventually(lambda: (docker / "calls").exists() and calls(docker).count("run") >= 2)
     assert engine.exit_status() is None
-    (docker / "no-daemon").unlink()
+    (docker / "refuses").unlink()
     port = int((docker / "port").read_text())
     kit.eventually(lambda: completes(kit.HOST, port), what="a completion")
+    assert engine.log_tail(10) == ["one", "two"]
+
+
+def test_a_container_that_the_daemon_refuses_has_failed_in_the_daemons_words(kit: Any, docker: Path) -> None:
+    (docker / "refuses").write_text(f"{NO_GPU}\n\nRun 'docker run --help' for more information\n")
+    engine = container(docker)
+    engine.start(PREPARED)
+    assert kit.eventually(engine.exit_status) == 125
+    assert engine.end_reason().startswith(f"docker started no container, status 125: {NO_GPU}")
+    assert engine.log_tail(10)[0] == NO_GPU
+    assert calls(docker).count("run") == 1
+    engine.kill()
+
+
+def test_a_node_without_docker_says_so(kit: Any, docker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(docker))
+    engine = container(docker)
+    engine.start(PREPARED)
+    assert kit.eventually(engine.exit_status) == 125
+    assert "No such file or directory: 'docker'" in engine.end_reason()
 
 
 def test_a_kill_ends_the_tries(kit: Any, docker: Path) -> None:
-    (docker / "no-daemon").touch()
+    (docker / "refuses").write_text(UNREACHABLE[0])
     engine = container(docker)
     engine.start(PREPARED)
     kit.eventually(lambda: (docker / "calls").exists() and "run" in calls(docker))
