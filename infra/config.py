@@ -17,6 +17,8 @@ class ControlPlaneConfig:
 
     notice_seconds: int
     """Seconds from an interruption notice to the node's end. EC2 gives 120; local runs may shorten it."""
+    boot_limit_seconds: int
+    """Seconds that a new node of any fleet may take until it is ready; an incident waits for two boots."""
     incident_ttl_days: int
     log_retention_days: int
     alarm_topic_arn: str | None
@@ -93,6 +95,7 @@ class ImageConfig:
     """Size of the image's disk, and so of its snapshot."""
     base_ami_parameter: str
     weights_uri: str | None
+    compile_cache_uri: str | None
     """`s3://BUCKET/PREFIX` of weights that are baked; None: none are."""
     vpc: ImageVpc | None
     """None: the account's default VPC."""

@@ -30,6 +30,7 @@ def read_image(value: Any) -> ImageConfig:
             "base_ami_parameter", default=DEFAULT_AMI_PARAMETER, pattern=_BASE_AMI, shape=_BASE_AMI_SHAPE
         ),
         weights_uri=fields.s3_uri("weights_uri"),
+        compile_cache_uri=fields.s3_uri("compile_cache_uri"),
         vpc=_vpc(fields.section("vpc")) if fields.has("vpc") else None,
         schedule=fields.optional_text(
             "schedule",

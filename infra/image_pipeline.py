@@ -78,6 +78,7 @@ class ImagePipeline(Construct):
             "AgentKey": self._agent.s3_object_key,
             "Container": vllm_image(),
             "WeightsUri": self._config.weights_uri or "none",
+            "CompileCacheUri": self._config.compile_cache_uri or "none",
         }
         # Plain data, so that it can be hashed as it is written; the CDK takes its own names in it.
         disk = {
@@ -106,7 +107,10 @@ class ImagePipeline(Construct):
             "Infrastructure",
             name=self._name,
             instance_profile_name=builder_profile(
-                self, agent=self._agent, scripts=self._scripts, weights_uri=self._config.weights_uri
+                self,
+                agent=self._agent,
+                scripts=self._scripts,
+                baked=[uri for uri in (self._config.weights_uri, self._config.compile_cache_uri) if uri],
             ).ref,
             # With the nodes' kind of GPU: the image's test runs the engine's imports on it.
             instance_types=[self._config.instance_type],

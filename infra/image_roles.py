@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
@@ -14,12 +16,15 @@ _CLEAN_UP_POLICY = "service-role/EC2ImageBuilderLifecycleExecutionPolicy"
 
 
 def builder_profile(
-    scope: Construct, *, agent: s3_assets.Asset, scripts: s3_assets.Asset, weights_uri: str | None
+    scope: Construct, *, agent: s3_assets.Asset, scripts: s3_assets.Asset, baked: Sequence[str]
 ) -> iam.CfnInstanceProfile:
-    """Return the profile of the instances that build and test: AWS's own policies for it, and our files."""
+    """Return the profile of the instances that build and test: AWS's own policies for it, and our files.
+
+    `baked`: places in S3 whose files go into the image.
+    """
     objects = [s3_arn(scope, asset.s3_bucket_name, asset.s3_object_key) for asset in (agent, scripts)]
-    weights = reading_below(scope, weights_uri) if weights_uri else []
-    statements = [on(objects, "s3:GetObject"), *weights]
+    below = [statement for uri in baked for statement in reading_below(scope, uri)]
+    statements = [on(objects, "s3:GetObject"), *below]
     role = iam.Role(
         scope,
         "BuilderRole",
@@ -32,8 +37,8 @@ def builder_profile(
         "What Image Builder and Systems Manager need there is AWS's to know, and AWS keeps both up to date.",
         *(_managed(name) for name in _BUILDER_POLICIES),
     )
-    if weights_uri:
-        acknowledge(role, "A model is many files.", *wildcards(scope, statements))
+    if baked:
+        acknowledge(role, "A model is many files, and so are compile caches.", *wildcards(scope, statements))
     return iam.CfnInstanceProfile(scope, "BuilderProfile", roles=[role.role_name])
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Puts on a machine what no node should fetch at its boot: vLLM's container, the agent, and weights where they are asked
 # for. The unit and the command are user data's to install, from the agent's archive: they name the node's own paths.
-# Takes REGION, AGENT_BUCKET, AGENT_KEY, CONTAINER and WEIGHTS_URI (none: no weights). Every path stands under
-# SPOT_FAILOVER_ROOT, which is empty on a real machine.
+# Takes REGION, AGENT_BUCKET, AGENT_KEY, CONTAINER, WEIGHTS_URI and COMPILE_CACHE_URI (none: no such thing). Every path
+# stands under SPOT_FAILOVER_ROOT, which is empty on a real machine.
 set -euo pipefail
 
 ROOT=${SPOT_FAILOVER_ROOT:-}
@@ -50,9 +50,17 @@ weights() {
     python3 "$SCRIPTS/image/weights.py"
 }
 
+# As nodes have stored them; a node looks for its own by its name, here first.
+compile_caches() {
+  [ "$COMPILE_CACHE_URI" != none ] || return 0
+  aws s3 cp --recursive --only-show-errors --region "$REGION" --exclude '*' --include '*.tar.gz' \
+    "$COMPILE_CACHE_URI" "$ROOT/var/lib/spot-failover/compile-caches"
+}
+
 room
 agent
 pull
 weights
+compile_caches
 # The files' blocks reach the disk before the snapshot is taken, and not only the page cache.
 sync

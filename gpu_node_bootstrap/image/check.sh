@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tries out what bake.sh put on a machine: the container with its engine and the GPU, and the agent, installed by the same
 # user data that a node gets and started. Ends at the first thing that is wrong, and says what.
-# Takes AGENT_KEY, CONTAINER and WEIGHTS_URI (none: no weights). Every path stands under SPOT_FAILOVER_ROOT, which is
+# Takes AGENT_KEY, CONTAINER, WEIGHTS_URI and COMPILE_CACHE_URI (none: no such thing). Every path stands under SPOT_FAILOVER_ROOT, which is
 # empty on a real machine.
 set -euo pipefail
 
@@ -55,6 +55,13 @@ weights_are_there() {
   [ -n "$(find "$ROOT/var/lib/spot-failover/cache/weights" -name '*.safetensors' -size +0 2> /dev/null)" ] ||
     wrong "no weights of $WEIGHTS_URI in the cache"
   passed "weights of $WEIGHTS_URI are in the cache"
+}
+
+compile_caches_are_there() {
+  [ "$COMPILE_CACHE_URI" != none ] || return 0
+  [ -n "$(find "$ROOT/var/lib/spot-failover/compile-caches" -name '*.tar.gz' -size +0 2> /dev/null)" ] ||
+    wrong "no compile cache of $COMPILE_CACHE_URI is in the image"
+  passed "compile caches of $COMPILE_CACHE_URI are in the image"
 }
 
 no_secrets_or_settings_are_left() {
@@ -151,6 +158,7 @@ agent_starts() {
 container_is_there
 engine_imports
 weights_are_there
+compile_caches_are_there
 no_secrets_or_settings_are_left
 user_data_fetches_nothing
 unit_is_valid

@@ -21,6 +21,7 @@ FULL = {
     "instance_type": "g6e.xlarge",
     "volume_gib": 150,
     "weights_uri": "s3://our-models/qwen3-8b",
+    "compile_cache_uri": "s3://artifacts/compile-cache",
     "schedule": "cron(0 4 ? * sun *)",
     "vpc": {"subnet_id": "subnet-0123456789abcdef0", "security_group_ids": ["sg-0123456789abcdef0"]},
 }
@@ -138,8 +139,14 @@ def test_a_builder_may_read_its_two_archives_and_no_more_of_ours(image: Template
     assert set(statement.resources) == {f"arn:aws:s3:::{bucket}/{key}" for key in keys}
 
 
+def test_a_builder_may_read_the_compile_caches_that_it_bakes(full: Template) -> None:
+    *_, listing, reading = builder_statements(full)
+    assert listing.resources == ("arn:aws:s3:::artifacts",)
+    assert reading.resources == ("arn:aws:s3:::artifacts/compile-cache/*",)
+
+
 def test_a_builder_may_read_the_weights_that_it_bakes_and_no_neighbours(full: Template) -> None:
-    _, listing, reading = builder_statements(full)
+    _, listing, reading, *_ = builder_statements(full)
     assert (listing.actions, listing.resources) == (("s3:ListBucket",), ("arn:aws:s3:::our-models",))
     assert listing.conditions == {"StringLike": {"s3:prefix": ["qwen3-8b", "qwen3-8b/*"]}}
     assert (reading.actions, reading.resources) == (

@@ -49,6 +49,7 @@ class Machine:
             "AgentKey": "agent.zip",
             "Container": CONTAINER,
             "WeightsUri": "none",
+            "CompileCacheUri": "none",
         }
         self.command("aws", f'cp "{folder}/$(basename "${{@: -2:1}}")" "${{@: -1}}"')
         self.docker(pulled=True, version="0.32.0")

@@ -151,6 +151,26 @@ def test_weights_that_do_not_come_fail_the_build_and_do_not_become_the_hubs(
     assert "s3://models/tiny did not come" in done.stderr
 
 
+def test_compile_caches_that_nodes_have_stored_lie_in_the_image(machine: Machine) -> None:
+    machine.parameters["CompileCacheUri"] = "s3://artifacts/compile-cache"
+    machine.command(
+        "aws",
+        f'case "$*" in *--recursive*) mkdir -p "${{@: -1}}"; echo packed > "${{@: -1}}/0123.tar.gz" ;;'
+        f' *) cp "{machine.root.parent}/$(basename "${{@: -2:1}}")" "${{@: -1}}" ;; esac',
+    )
+    assert machine.play("build").returncode == 0
+    done = machine.play("test")
+    assert done.returncode == 0, done.stderr
+    assert "compile caches of s3://artifacts/compile-cache are in the image" in done.stdout
+
+
+def test_compile_caches_that_are_asked_for_and_missing_fail_the_image(baked: Machine) -> None:
+    baked.parameters["CompileCacheUri"] = "s3://artifacts/compile-cache"
+    done = baked.play("test")
+    assert done.returncode != 0
+    assert "no compile cache of s3://artifacts/compile-cache" in done.stderr
+
+
 def test_weights_that_are_asked_for_and_missing_fail_the_image(baked: Machine) -> None:
     baked.parameters["WeightsUri"] = "s3://models/tiny"
     done = baked.play("test")
