@@ -95,8 +95,9 @@ class ImageConfig:
     """Size of the image's disk, and so of its snapshot."""
     base_ami_parameter: str
     weights_uri: str | None
-    compile_cache_uri: str | None
     """`s3://BUCKET/PREFIX` of weights that are baked; None: none are."""
+    compile_cache_uri: str | None
+    """`s3://BUCKET/PREFIX` of compile caches that are baked; None: none are."""
     vpc: ImageVpc | None
     """None: the account's default VPC."""
     schedule: str | None
