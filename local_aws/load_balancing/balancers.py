@@ -18,7 +18,7 @@ from moto.elbv2.models import ELBv2Backend, FakeHealthStatus, FakeLoadBalancer, 
 from local_aws.cloudformation.seam import after_create
 from local_aws.load_balancing.target_health import HealthCheck
 from local_aws.load_balancing.targets import GroupSettings, Targets
-from local_aws.moto_override import override
+from local_aws.moto_override import override, wrap
 from local_aws.world import World
 
 log = logging.getLogger(__name__)
@@ -188,6 +188,13 @@ def apply_overrides(balancing: LoadBalancing) -> None:
     def notify_terminate_instances(_: Any, instance_ids: list[str]) -> None:
         for instance_id in instance_ids:
             targets.forget_instance(instance_id)
+
+    def delete_target_group(original: Any, backend: Any, target_group_arn: str) -> Any:
+        deleted = original(backend, target_group_arn)
+        targets.forget_group(target_group_arn)
+        return deleted
+
+    wrap(ELBv2Backend, "delete_target_group", delete_target_group)
 
     after_create(
         "AWS::ElasticLoadBalancingV2::TargetGroup",

@@ -130,6 +130,14 @@ class Targets:
                 if target.registered:
                     self._change(target, _unused(Reason.INVALID_STATE, "Target is in the terminated state"))
 
+    def forget_group(self, arn: str) -> None:
+        """Drop a target group that was deleted, with all its targets."""
+        with self._lock:
+            self._settings.pop(arn, None)
+            for key in [key for key in self._targets if key[0] == arn]:
+                target = self._targets.pop(key)
+                self._of[target.target_id].remove(target)
+
     def drained(self, target_id: str) -> bool:
         """Say whether no request is in flight any more on a deregistered target, in any group.
 

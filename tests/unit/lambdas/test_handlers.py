@@ -41,6 +41,7 @@ def load(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
         "POWERTOOLS_SERVICE_NAME": "function",
         "POWERTOOLS_METRICS_NAMESPACE": "SpotFailover",
         "DRAIN_DOCUMENT": "SpotFailover-DrainNode",
+        "HOLD_RESERVE_SECONDS": "25",
         "INCIDENTS_FLEET_INDEX": "by_fleet",
     }
     for name, value in environment.items():

@@ -20,7 +20,11 @@ SHARED = {
     "POWERTOOLS_SERVICE_NAME": "function",
     "POWERTOOLS_METRICS_NAMESPACE": "SpotFailover",
 }
-OWN = {"drain_node": "DRAIN_DOCUMENT", "track_incident": "INCIDENTS_FLEET_INDEX"}
+OWN = {
+    "deregister_target": ("HOLD_RESERVE_SECONDS", "25"),
+    "drain_node": ("DRAIN_DOCUMENT", "own"),
+    "track_incident": ("INCIDENTS_FLEET_INDEX", "own"),
+}
 FUNCTIONS = ("deregister_target", "drain_node", "request_replacement", "track_incident")
 
 
@@ -48,7 +52,7 @@ def test_each_missing_setting_fails_the_cold_start_by_name(
 ) -> None:
     environment = SHARED | {"AWS_DEFAULT_REGION": "us-east-1"}
     if function in OWN:
-        environment[OWN[function]] = "own"
+        environment |= dict([OWN[function]])
     required = environment.keys() - {"AWS_DEFAULT_REGION"}
     for missing in required:
         for name, value in environment.items():
