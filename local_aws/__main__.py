@@ -17,7 +17,9 @@ def main(arguments: list[str] | None = None) -> None:
     command = commands.add_parser("serve", help="run a local AWS until it is told to stop")
     command.add_argument("--port", type=int, default=0, help="the endpoint's port (0: any free one)")
     command.add_argument("--state-dir", type=Path, required=True, help="logs, nodes' folders, bundles")
-    command.add_argument("--engine", choices=["real", "emulated"], default="emulated", help="what nodes run")
+    command.add_argument(
+        "--engine", choices=["real", "emulated", "none"], default="emulated", help="what nodes run"
+    )
     command.add_argument("--region", default="us-east-1")
     command.add_argument(
         "--until-stdin-closes", action="store_true", help="stop with the process that holds our stdin"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from local_aws.auto_scaling import api as auto_scaling_api
 from local_aws.auto_scaling.groups import AutoScaling
@@ -14,13 +15,14 @@ from local_aws.load_balancing import balancers as load_balancing
 from local_aws.load_balancing.balancers import LoadBalancing
 from local_aws.load_balancing.proxy import Proxy
 from local_aws.load_balancing.targets import Targets
+from local_aws.nodes import instance_index
 from local_aws.nodes import spot as ec2_spot
 from local_aws.nodes import views as node_views
 from local_aws.nodes.machine import EngineProcess
 from local_aws.nodes.registry import Node, Nodes
 from local_aws.run_command import api as run_command_api
 from local_aws.run_command.agents import RunCommand
-from local_aws.world import World
+from local_aws.world import EngineKind, World
 
 # The engine's port is the target group's traffic port, as infra deploys it.
 _ENGINE_PORT = 8000
@@ -29,19 +31,20 @@ _ENGINE_PORT = 8000
 def install(world: World) -> None:
     """Install everything and start it; it ends with the world."""
     targets = Targets(world.timeline)
-    nodes = Nodes(world, _engine)
+    nodes = Nodes(world, None if world.engine == "none" else partial(_engine, world.engine))
 
     def address_of(instance_id: str) -> str | None:
         node = nodes.get(instance_id)
         return node.address if node else None
 
     balancing = LoadBalancing(world, targets, address_of)
-    lifecycle = GroupLifecycle(world, balancing)
+    lifecycle = GroupLifecycle(world, balancing, boots_at_once=nodes.boots_at_once)
     launcher = Launcher(world, nodes)
     groups = AutoScaling(world, launcher, lifecycle, targets)
     interruptions = ec2_spot.SpotInterruptions(world, nodes)
-    proxy = Proxy(targets, f"{world.address_prefix}.1")
+    proxy = Proxy(targets, f"{world.address_prefix}.1", health_of=nodes.health)
 
+    instance_index.install()
     load_balancing.apply_overrides(balancing)
     auto_scaling_api.apply_overrides(groups)
     ec2_spot.apply_overrides(world, nodes, targets)
@@ -66,11 +69,11 @@ def install(world: World) -> None:
     world.on_stop(stop)
 
 
-def _engine(world: World, node: Node) -> EngineProcess:
-    if world.engine == "real":
+def _engine(kind: EngineKind, node: Node) -> EngineProcess:
+    if kind == "real":
         ensure_tiny_model()
     return EngineProcess(
-        command=engine_command(world.engine, host=node.address, port=_ENGINE_PORT, model=PREPARED_MODEL),
-        environment=engine_environment(world.engine),
+        command=engine_command(kind, host=node.address, port=_ENGINE_PORT, model=PREPARED_MODEL),
+        environment=engine_environment(kind),
         model=str(MODEL_DIRECTORY),
     )

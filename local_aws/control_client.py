@@ -66,6 +66,24 @@ class Control:
         answer = self._mapping("POST", "interrupt", {**given, "event": event, "action": action})
         return float(answer["noticed_at"])
 
+    def interrupt_all(
+        self,
+        instance_ids: Sequence[str],
+        *,
+        notice_seconds: float = 120,
+        imds: bool = True,
+        event: bool = True,
+        action: InterruptionAction = "terminate",
+    ) -> list[float]:
+        """Interrupt many instances, one right after another; returns the notices' epoch seconds."""
+        given = {"instance_ids": list(instance_ids), "notice_seconds": notice_seconds, "imds": imds}
+        answer = self._mapping("POST", "interrupt-all", {**given, "event": event, "action": action})
+        return [float(at) for at in answer["noticed_at"]]
+
+    def let_bare_nodes_boot(self, boot: bool) -> None:
+        """Let bare nodes finish their boot at once (they do), or stay at their launch hook."""
+        self._request("POST", "bare-nodes", {"boot": boot})
+
     def nodes(self) -> list[NodeView]:
         """Return every node there is or was."""
         names = [each.name for each in fields(NodeView)]
@@ -83,16 +101,22 @@ class Control:
         count: int | None = None,
         delay_seconds: float = 0.0,
         role: str | None = None,
+        spared: int = 0,
+        takes_effect: bool = False,
+        lost: bool = False,
     ) -> None:
         """Fail the next `count` calls (all, if None) of `action` ("ssm:SendCommand", "dynamodb:*").
 
-        Only calls of functions and nodes are hit, and with `role` only those of roles whose name contains it.
+        Only calls of functions and nodes are hit, and with `role` only those of roles whose name contains it;
+        the first `spared` of them pass. `takes_effect`: the call is carried out before it fails. `lost`: its
+        answer never comes (`faults.LOST_HEADER`).
 
         `error` is an AWS error code ("ThrottlingException", "AccessDeniedException", "InternalFailure");
         empty with a delay means slow but successful.
         """
         fault = {"action": action, "error": error, "count": count, "delay_seconds": delay_seconds}
-        self._request("POST", "faults", {**fault, "role": role})
+        more = {"role": role, "spared": spared, "takes_effect": takes_effect, "lost": lost}
+        self._request("POST", "faults", fault | more)
 
     def clear_faults(self) -> None:
         """Forget all injected faults."""
@@ -156,9 +180,41 @@ class Control:
             self._mapping("POST", "events", {**event, "resources": list(resources), "time": time})["id"]
         )
 
+    def run_schedule(self, name: str) -> dict[str, Any]:
+        """Run a schedule of EventBridge Scheduler out of turn and wait: error (None: none), and payload."""
+        return self._mapping("POST", "run-schedule", {"name": name})
+
     def function_log(self, name: str) -> list[dict[str, Any]]:
         """Return what a function wrote: at, request_id, text, and json (the parsed line, or None)."""
         return self._list("GET", "function-log", {"name": name})
+
+    def function_environment(self, name: str) -> dict[str, Any]:
+        """Return what a function runs with: name, handler, bundle, runtime, timeout_seconds, variables."""
+        return self._mapping("GET", "function-environment", {"name": name})
+
+    def asynchronous_invocations(self, *, time_factor: float = 1.0, concurrency: int | None = None) -> None:
+        """Set how functions are run for events: `time_factor` shortens the waits before they are retried.
+
+        `concurrency` is for how many events at once, over all functions (None: the default of ten).
+        """
+        given = {"time_factor": time_factor, "concurrency": concurrency}
+        self._request("POST", "asynchronous-invocations", given)
+
+    def warm_function(self, name: str, environments: int) -> None:
+        """Have as many environments of a function wait for events, as provisioned concurrency does."""
+        self._request("POST", "warm-function", {"name": name, "environments": environments})
+
+    def skip_queue_time(self, seconds: float) -> None:
+        """Let time pass at once for all queues: visibility timeouts and delays, nothing else."""
+        self._request("POST", "queue-clock", {"seconds": seconds})
+
+    def queue_messages(self, *names: str) -> list[dict[str, Any]]:
+        """Return all messages in these queues: queue, id, body, receive_count, visible_in, attributes."""
+        return self._list("GET", "queue-messages", {"names": ",".join(names)})
+
+    def empty_queue(self, name: str) -> None:
+        """Forget all messages of a queue, in flight or not."""
+        self._request("DELETE", "queue-messages", {"name": name})
 
     def shutdown(self) -> None:
         """Ask the local AWS to stop: nodes, functions, servers."""

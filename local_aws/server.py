@@ -20,7 +20,7 @@ from local_aws import compute, control_api, reaper
 from local_aws.addresses import AddressBlock, claim_address_block
 from local_aws.cloudformation import models as cloudformation_models
 from local_aws.cloudformation import seam as cloudformation
-from local_aws.endpoint import calls, faults, throttling
+from local_aws.endpoint import calls, faults, queue_clock, throttling
 from local_aws.endpoint.gateway import Gateway
 from local_aws.endpoint.http_front import HttpFront
 from local_aws.events import bus as event_bus
@@ -28,7 +28,7 @@ from local_aws.functions import service as lambda_service
 from local_aws.iam import sessions
 from local_aws.iam.authorization import Authorizer
 from local_aws.nodes import machine_images
-from local_aws.world import EngineKind, World
+from local_aws.world import NodeKind, World
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ ACCOUNT_ID = "123456789012"
 class LocalAwsServer:
     """One local AWS: claims its addresses and port at construction, serves from `start` until `stop`."""
 
-    def __init__(self, *, port: int, state_dir: Path, engine: EngineKind, region: str) -> None:
+    def __init__(self, *, port: int, state_dir: Path, engine: NodeKind, region: str) -> None:
         state_dir.mkdir(parents=True, exist_ok=True)
         mark = uuid.uuid4().hex
         os.environ[reaper.MARK] = mark  # inherited by every child; see reaper
@@ -106,6 +106,7 @@ def _install_platform(world: World) -> Gateway:
     cloudformation.install(world)
     cloudformation_models.install(world)
     machine_images.install(world)
+    queue_clock.install(world)
     event_bus.install(world)
     lambda_service.install(world, authorizer)
     return Gateway(
@@ -124,7 +125,7 @@ def _load_managed_policies(world: World) -> None:
     default_user_config["iam"]["load_aws_managed_policies"] = False
 
 
-def serve(*, port: int, state_dir: Path, engine: EngineKind, region: str, until_stdin_closes: bool) -> None:
+def serve(*, port: int, state_dir: Path, engine: NodeKind, region: str, until_stdin_closes: bool) -> None:
     """Run a local AWS in this process until a signal, `/_local/shutdown`, or (if asked) the end of stdin.
 
     Prints one JSON line when it is ready; see `control_api.about`.

@@ -16,7 +16,7 @@ import boto3
 
 from local_aws import deploy
 from local_aws.control_client import Control, ControlError
-from local_aws.world import EngineKind
+from local_aws.world import NodeKind
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -30,10 +30,11 @@ class LocalAws:
     """Starts a local AWS as a child process and stops it, with everything in it, at the end.
 
     The child stops by itself when this process ends in whatever way. Logs are in `state_dir/local-aws.log`.
+    With the engine "none", nodes are bare: in service and healthy, without a process.
     """
 
     def __init__(
-        self, state_dir: Path, *, engine: EngineKind = "emulated", region: str = "us-east-1", port: int = 0
+        self, state_dir: Path, *, engine: NodeKind = "emulated", region: str = "us-east-1", port: int = 0
     ) -> None:
         self.state_dir = state_dir
         self.log_path = state_dir / "local-aws.log"

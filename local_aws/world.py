@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 EngineKind = Literal["real", "emulated"]
+NodeKind = EngineKind | Literal["none"]
+"""What nodes run: an engine of a kind, or nothing at all (see nodes/bare.py)."""
 
 
 class Timeline:
@@ -38,7 +40,7 @@ class World:
     account_id: str
     endpoint_url: str
     state_dir: Path
-    engine: EngineKind
+    engine: NodeKind
     address_prefix: str  # "127.A.B": this local AWS's own /24 of the loopback range
     process_mark: Mapping[str, str]
     """Environment that every process started here must carry: what outlives this local AWS is found
@@ -50,6 +52,8 @@ class World:
     stop_callbacks: list[Callable[[], None]] = field(default_factory=list)
     routes: dict[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
     emit_event: Callable[..., Any] = field(init=False)
+    invoke_later: Callable[[str, bytes], None] = field(init=False)
+    """Puts an event for the function with this ARN into Lambda's own queue, and returns at once."""
 
     def route(self, method: str, path: str, handler: Callable[[Mapping[str, Any]], Any]) -> None:
         """Serve `/_local/<path>`: the handler takes the request's JSON (or query) and returns a JSON value.

@@ -23,6 +23,8 @@ from local_aws.world import World
 log = logging.getLogger(__name__)
 
 _STEP_SECONDS = 0.1
+# For how many times as long as it took nobody looks again.
+_REST = 9.0
 # From an instance's failure until its group acts on it. On AWS this is up to some minutes; the shorter delay
 # only keeps tests short, and nothing here may rely on it.
 NOTICES_SICK_AFTER_SECONDS = 5.0
@@ -43,9 +45,12 @@ class AutoScaling:
 
     def run(self) -> None:
         """Reconcile until `stop`."""
+        took = 0.0
         while not self._stopped:
-            self._wake.wait(_STEP_SECONDS)
+            # A look at a thousand members takes a while, under the lock that every call needs.
+            self._wake.wait(max(_STEP_SECONDS, _REST * took))
             self._wake.clear()
+            began = time.monotonic()
             with self._world.lock:
                 for group in list(self.lifecycle.backend.autoscaling_groups.values()):
                     if self._stopped:
@@ -54,6 +59,7 @@ class AutoScaling:
                         self.reconcile(group)
                     except Exception:
                         log.exception("group %s", group.name)
+            took = time.monotonic() - began
 
     def stop(self) -> None:
         """End `run`."""

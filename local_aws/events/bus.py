@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from moto.awslambda.models import lambda_backends
 from moto.events.exceptions import InvalidEventPatternException, ValidationException
 from moto.events.models import EventPatternParser, EventsBackend, Rule, events_backends
 from moto.events.utils import EventTemplateParser
 from moto.sqs.models import Queue, sqs_backends
 
 from local_aws.events.patterns import BadPatternError, check_pattern
-from local_aws.iam.policy import Decision, Request, evaluate, parse_policy
+from local_aws.iam.policy import Decision, Request, Statement, evaluate, parse_policy
 from local_aws.moto_override import wrap
 from local_aws.world import World
 
@@ -78,13 +79,35 @@ class EventBus:
         )
 
     def _send(self, rule: Rule, arn: str, body: str) -> str | None:
-        """Put a message into a queue as EventBridge; return what kept it out, or None."""
+        """Hand an event to a queue or function as EventBridge; return what kept it out, or None."""
+        return self._invoke(rule, arn, body) if ":lambda:" in arn else self._put(rule, arn, body)
+
+    def _invoke(self, rule: Rule, arn: str, body: str) -> str | None:
+        """Leave an event to Lambda, which invokes the function when it can: asynchronously."""
+        functions = lambda_backends[self._world.account_id][self._world.region].list_functions()
+        function = next((each for each in functions if each.function_arn == arn), None)
+        if function is None:
+            return f"there is no function {arn}"
+        statements = parse_policy({"Statement": function.policy.statements})
+        if not self._let_in(rule, arn, action="lambda:InvokeFunction", statements=statements):
+            return f"the policy of {arn} does not let events.amazonaws.com invoke it for {rule.arn}"
+        self._world.invoke_later(arn, body.encode())
+        return None
+
+    def _put(self, rule: Rule, arn: str, body: str) -> str | None:
         backend = sqs_backends[self._world.account_id][self._world.region]
         queue: Queue | None = next((q for q in backend.queues.values() if q.queue_arn == arn), None)
         if queue is None:
             return f"there is no queue {arn}"
+        statements = parse_policy(queue.policy or "{}")
+        if not self._let_in(rule, arn, action="sqs:SendMessage", statements=statements):
+            return f"the policy of {arn} does not let events.amazonaws.com send for {rule.arn}"
+        backend.send_message(queue.name, body)
+        return None
+
+    def _let_in(self, rule: Rule, arn: str, *, action: str, statements: Sequence[Statement]) -> bool:
         request = Request(
-            action="sqs:SendMessage",
+            action=action,
             resource=arn,
             service="events.amazonaws.com",
             context={
@@ -93,10 +116,7 @@ class EventBus:
                 "aws:SecureTransport": "true",
             },
         )
-        if evaluate([parse_policy(queue.policy or "{}")], request) is not Decision.ALLOW:
-            return f"the policy of {arn} does not let events.amazonaws.com send for {rule.arn}"
-        backend.send_message(queue.name, body)
-        return None
+        return evaluate([statements], request) is Decision.ALLOW
 
 
 def iso_seconds(epoch: float) -> str:
@@ -135,13 +155,14 @@ def install(world: World) -> None:
         event["time"] = iso_seconds(float(event["time"]))
         bus.offer(rule, event)
 
-    def put_only_queues(
+    def put_known_targets(
         backend: EventsBackend, name: str, event_bus_arn: str | None, targets: list[dict[str, Any]]
     ) -> None:
         for target in targets:
-            if ":sqs:" not in target["Arn"] or "InputPath" in target:
+            if not {"sqs", "lambda"} & set(target["Arn"].split(":")[2:3]) or "InputPath" in target:
                 raise ValidationException(
-                    f"the local AWS delivers events to SQS queues only, without InputPath: {target['Arn']}"
+                    "the local AWS delivers events to SQS queues and Lambda functions only, without "
+                    f"InputPath: {target['Arn']}"
                 )
         put_targets(backend, name, event_bus_arn, targets)
 
@@ -165,7 +186,7 @@ def install(world: World) -> None:
             raise InvalidEventPatternException(reason=str(err)) from err
 
     Rule.send_to_targets = send_to_targets
-    EventsBackend.put_targets = put_only_queues
+    EventsBackend.put_targets = put_known_targets
     EventsBackend.put_events = put_foreign_events
     EventPatternParser._validate_event_pattern = validate
     world.route("POST", "events", lambda given: {"id": _put(bus, given)})

@@ -83,11 +83,10 @@ class ExecutionEnvironment:
         """Run the handler once; one that takes longer than `timeout_seconds` is killed."""
         init_seconds = None
         if self._is_cold:
-            failed = self._wait_for_init()
+            failed = self.initialise()
             init_seconds = time.monotonic() - self._begun
             if failed is not None:
                 return self._failed_init(failed, init_seconds)
-            self._is_cold = False
         self._current = invocation.request_id
         begun = time.monotonic()
         self._api.send(invocation)
@@ -107,6 +106,12 @@ class ExecutionEnvironment:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._api.close()
+
+    def initialise(self) -> Answer | None:
+        """Wait until the process waits for its first event; return what went wrong, or None."""
+        failed = self._wait_for_init()
+        self._is_cold = failed is not None
+        return failed
 
     def _wait_for_init(self) -> Answer | None:
         """Return None once the process waits for its first event, or else what went wrong."""

@@ -84,6 +84,40 @@ class Functions:
             raise LookupError(f"{len(found)} functions are called {name}; there are: {known}")
         return found[0]
 
+    def environment_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an environment of the function `given["name"]` is made of, credentials included.
+
+        For a test that runs the deployed code itself, to hold its clock or to let it die.
+        """
+        function = self.named(str(given["name"]))
+        return {
+            "name": str(function.function_name),
+            "handler": str(function.handler),
+            "bundle": str(self._unpacked(function)),
+            "runtime": str(self._runtime),
+            "timeout_seconds": float(function.timeout),
+            "variables": self._variables(function, _fingerprint(function)),
+        }
+
+    def warm(self, given: Mapping[str, Any]) -> dict[str, int]:
+        """Have `given["environments"]` idle environments of the function `given["name"]`, imports done.
+
+        As provisioned concurrency has them on AWS. They are started one after another: a machine has few
+        processors, and a dozen that start at once take longer for all.
+        """
+        function = self.named(str(given["name"]))
+        key = (str(function.function_name), _fingerprint(function))
+        with self._lock:
+            missing = int(given["environments"]) - len(self._idle.get(key, ()))
+        for _ in range(missing):
+            environment = self._start(function, key[1])
+            if (failed := environment.initialise()) is not None:
+                environment.kill()
+                raise ValueError(f"{key[0]} does not start: {failed.payload.decode(errors='replace')}")
+            with self._lock:
+                self._idle.setdefault(key, []).append(environment)
+        return {"started": max(0, missing)}
+
     def stop(self) -> None:
         """End every environment."""
         with self._lock:
@@ -213,13 +247,14 @@ def install(world: World, functions: Functions) -> None:
         backend: Any, name: str, qualifier: str | None, body: Any, headers: Mapping[str, str], answer: Any
     ) -> bytes | None:
         kind = headers.get("X-Amz-Invocation-Type", "RequestResponse")
-        if kind == "Event":
-            raise NotImplementedError("Invoke with InvocationType Event is not emulated")
         with world.lock:
             function = backend.get_function(name, qualifier)
         if kind == "DryRun":
             return b""
         payload = body if isinstance(body, bytes) else str(body or "{}").encode()
+        if kind == "Event":
+            world.invoke_later(str(function.function_arn), payload)
+            return b""
         try:
             result = functions.invoke(function, payload)
         except ThrottledError as err:
@@ -233,6 +268,8 @@ def install(world: World, functions: Functions) -> None:
     backend_class = type(lambda_backends[world.account_id][world.region])
     backend_class.invoke = invoke
     world.on_stop(functions.stop)
+    world.route("POST", "warm-function", functions.warm)
+    world.route("GET", "function-environment", functions.environment_of)
     world.route(
         "GET",
         "function-log",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from local_aws.nodes import bare
 from local_aws.nodes import processes as node_processes
 from local_aws.nodes.agent_status import read_status
 from local_aws.nodes.imds import CredentialsSource, InstanceIdentity, MetadataService
@@ -58,6 +59,10 @@ class Node:
     state: NodeState = "running"
     noticed_at: float | None = None
     deadline: float | None = None
+    bare: bool = False
+    """No process stands behind it; see `bare`."""
+    draining: bool = False
+    """Of a bare node only: it was told to drain, or saw its notice. Others answer for themselves."""
     environment: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -73,22 +78,29 @@ class Node:
 
     def pids(self) -> set[int]:
         """Return the live processes of the node."""
+        if self.bare:
+            return set()
         return node_processes.marked_pids(self.instance_id)
 
     def agent_status(self) -> dict[str, Any] | None:
         """Return the node agent's status, or None if it does not answer."""
+        if self.bare:
+            return None
         return read_status(self.folders.agent_socket)
 
 
 class Nodes:
-    """All nodes there are or were."""
+    """All nodes there are or were. Without an `engine` they are bare."""
 
-    def __init__(self, world: World, engine: Callable[[World, Node], EngineProcess]) -> None:
+    def __init__(self, world: World, engine: Callable[[Node], EngineProcess] | None) -> None:
         self._world = world
         self._engine = engine
         self._nodes: dict[str, Node] = {}
         self._hosts = itertools.cycle(range(_FIRST_HOST, _LAST_HOST + 1))
+        self._bare = itertools.count(1)
         self._lock = threading.Lock()
+        self.bare_nodes_boot = True
+        """False: bare nodes stay at their launch hook, as nodes that still boot."""
 
     def get(self, instance_id: str) -> Node | None:
         """Return a node by its instance id; None for an instance that is no node of ours."""
@@ -100,6 +112,8 @@ class Nodes:
 
     def claim_address(self) -> str:
         """Return the next node's address. A dead node's one is used again as late as possible."""
+        if self._engine is None:
+            return bare.address(next(self._bare))
         with self._lock:
             taken = {node.address for node in self._nodes.values() if node.state == "running"}
             for _ in range(_LAST_HOST - _FIRST_HOST + 1):
@@ -110,6 +124,8 @@ class Nodes:
 
     def launch(self, order: LaunchOrder) -> Node:
         """Make a node and boot it in the background."""
+        if self._engine is None:
+            return self._launch_bare(order)
         me = order.identity
         imds = MetadataService(me, order.credentials)
         imds.start()
@@ -129,23 +145,57 @@ class Nodes:
             launched_at=node.launched_at,
             process_mark=self._world.process_mark,
         )
-        with self._lock:
-            self._nodes[me.instance_id] = node
-        self._world.timeline.record(
-            "node_started", instance_id=me.instance_id, fleet=order.fleet, address=me.address
-        )
+        self._add(node)
         if order.user_data:
             threading.Thread(
-                target=self._boot, args=(node, order.user_data), name=f"boot-{me.instance_id}", daemon=True
+                target=self._boot,
+                args=(node, order.user_data, self._engine),
+                name=f"boot-{me.instance_id}",
+                daemon=True,
             ).start()
         return node
 
-    def _boot(self, node: Node, user_data: str) -> None:
+    def _launch_bare(self, order: LaunchOrder) -> Node:
+        """Make a node of nothing but this record: its folders do not exist, its metadata is not served."""
+        me = order.identity
+        home = self._world.state_dir / "nodes" / me.instance_id
+        node = Node(
+            instance_id=me.instance_id,
+            fleet=order.fleet,
+            address=me.address,
+            folders=NodeFolders(home=home, root=home / "root"),
+            imds=MetadataService(me, order.credentials),
+            launched_at=time.time(),
+            bare=True,
+        )
+        self._add(node)
+        return node
+
+    def _add(self, node: Node) -> None:
+        with self._lock:
+            self._nodes[node.instance_id] = node
+        self._world.timeline.record(
+            "node_started", instance_id=node.instance_id, fleet=node.fleet, address=node.address
+        )
+
+    def boots_at_once(self, instance_id: str) -> bool:
+        """Whether nobody has to wait for a node's boot: it is bare, and bare nodes are let boot."""
+        node = self._nodes.get(instance_id)
+        return node is not None and node.bare and self.bare_nodes_boot
+
+    def health(self, instance_id: str) -> bool | None:
+        """Return what a bare node's health check finds; None for one that has to be asked."""
+        node = self._nodes.get(instance_id)
+        if node is None or not node.bare:
+            return None
+        return node.state == "running" and not node.draining
+
+    def _boot(self, node: Node, user_data: str, engine: Callable[[Node], EngineProcess]) -> None:
         write_local_settings(
             folders=node.folders,
             address=node.address,
             imds_endpoint=node.imds.endpoint,
-            engine=self._engine(self._world, node),
+            engine=engine(node),
         )
         script = node.folders.home / "user-data"
         script.write_bytes(base64.b64decode(user_data))
@@ -175,7 +225,7 @@ class Nodes:
         node.imds.stop()
         alive = node.pids()
         node_processes.send_signal(alive, signal.SIGKILL)
-        left = node_processes.kill_marked(instance_id)
+        left = set() if node.bare else node_processes.kill_marked(instance_id)
         self._world.timeline.record(
             "node_killed",
             instance_id=instance_id,
@@ -187,7 +237,7 @@ class Nodes:
 
     def end_all(self) -> None:
         """End every node: the local AWS stops."""
-        running = [node.instance_id for node in self.all() if node.state == "running"]
+        running = [node.instance_id for node in self.all() if node.state == "running" and not node.bare]
         threads = [
             threading.Thread(target=self.end, args=(i,), kwargs={"state": "terminated"}) for i in running
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from moto.ec2.models import ec2_backends
@@ -31,18 +31,34 @@ class SpotInterruptions:
         self._nodes = nodes
         self._timers: set[threading.Timer] = set()
 
-    def interrupt(
-        self, instance_id: str, *, notice_seconds: float, imds: bool, event: bool, action: str
-    ) -> float:
-        """Give notice of an interruption and return its epoch seconds.
+    def interrupt_all(
+        self, instance_ids: Sequence[str], *, notice_seconds: float, imds: bool, event: bool, action: str
+    ) -> list[float]:
+        """Give notice of interruptions, one after another, and return their epoch seconds.
 
-        `imds=False` withholds it from the instance's metadata, `event=False` from the bus. Raises LookupError
+        `imds=False` withholds it from the instances' metadata, `event=False` from the bus. Raises LookupError
         for an unknown instance and ValueError for one that EC2 would not interrupt.
         """
         if action not in _ACTIONS:
             raise ValueError(f"action must be one of {', '.join(_ACTIONS)}, not {action}")
         if not 0 < notice_seconds <= _MOST_NOTICE_SECONDS:
             raise ValueError(f"notice_seconds must be above 0 and at most {_MOST_NOTICE_SECONDS:g}")
+        instances: list[Any] = []
+        times = []
+        try:
+            for instance_id in instance_ids:
+                instance, noticed_at = self._notify(instance_id, notice_seconds, imds, event, action)
+                instances.append(instance)
+                times.append(noticed_at)
+        finally:
+            # Who got a notice goes, whatever became of the others'.
+            self._start_timer(notice_seconds, instances, action)
+        return times
+
+    def _notify(
+        self, instance_id: str, notice_seconds: float, imds: bool, event: bool, action: str
+    ) -> tuple[Any, float]:
+        """Give one notice; return the instance and the notice's epoch seconds."""
         node = self._nodes.get(instance_id)
         with self._world.lock:
             instance = ec2_backends[self._world.account_id][self._world.region].get_instance_by_id(
@@ -59,6 +75,8 @@ class SpotInterruptions:
             node.noticed_at, node.deadline = noticed_at, noticed_at + notice_seconds
             if imds:
                 node.imds.spot_action = SpotAction(action, noticed_at + notice_seconds)
+                # What the agent of a node that is more than this record does by itself.
+                node.draining = node.bare
         self._world.timeline.record(
             "interruption",
             instance_id=instance_id,
@@ -72,14 +90,17 @@ class SpotInterruptions:
             warning = group_events.interruption_warning(arn, instance_id=instance_id, action=action)
             # Events carry whole seconds.
             emit(self._world, warning, at=float(int(noticed_at)))
-        self._start_timer(notice_seconds, instance, action)
-        return noticed_at
+        return instance, noticed_at
 
-    def _start_timer(self, seconds: float, instance: Any, action: str) -> None:
-        timer = threading.Timer(seconds, self._take_back, (instance, action))
+    def _start_timer(self, seconds: float, instances: Sequence[Any], action: str) -> None:
+        timer = threading.Timer(seconds, self._take_all_back, (instances, action))
         timer.daemon = True
         self._timers.add(timer)
         timer.start()
+
+    def _take_all_back(self, instances: Sequence[Any], action: str) -> None:
+        for instance in instances:
+            self._take_back(instance, action)
 
     def _take_back(self, instance: Any, action: str) -> None:
         with self._world.lock:
@@ -121,11 +142,15 @@ def apply_overrides(world: World, nodes: Nodes, targets: Targets) -> None:
 
 
 def add_routes(world: World, interruptions: SpotInterruptions) -> None:
-    """Serve `POST interrupt`."""
+    """Serve `POST interrupt` and `POST interrupt-all`."""
 
     def interrupt(given: Mapping[str, Any]) -> dict[str, float]:
-        noticed_at = interruptions.interrupt(
-            str(given["instance_id"]),
+        (noticed_at,) = interrupt_all({**given, "instance_ids": [given["instance_id"]]})["noticed_at"]
+        return {"noticed_at": noticed_at}
+
+    def interrupt_all(given: Mapping[str, Any]) -> dict[str, list[float]]:
+        noticed_at = interruptions.interrupt_all(
+            [str(each) for each in given["instance_ids"]],
             notice_seconds=float(given.get("notice_seconds", 120)),
             imds=bool(given.get("imds", True)),
             event=bool(given.get("event", True)),
@@ -134,3 +159,4 @@ def add_routes(world: World, interruptions: SpotInterruptions) -> None:
         return {"noticed_at": noticed_at}
 
     world.route("POST", "interrupt", interrupt)
+    world.route("POST", "interrupt-all", interrupt_all)

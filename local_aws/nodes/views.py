@@ -33,9 +33,9 @@ class Views:
         nodes = self._nodes.all()
         if not nodes:
             return []
-        pids = pids_by_mark(node.instance_id for node in nodes)
+        pids = pids_by_mark(node.instance_id for node in nodes if not node.bare)
         with ThreadPoolExecutor(max_workers=min(16, len(nodes))) as pool:
-            return list(pool.map(lambda node: self._view(node, pids[node.instance_id]), nodes))
+            return list(pool.map(lambda node: self._view(node, pids.get(node.instance_id, set())), nodes))
 
     def _view(self, node: Node, pids: set[int]) -> dict[str, Any]:
         member = self._lifecycle.member(node.instance_id)
@@ -80,6 +80,11 @@ def add_routes(world: World, views: Views, launcher: Launcher) -> None:
         launcher.spot_capacity = bool(given["available"])
         return {"available": launcher.spot_capacity}
 
+    def bare_nodes(given: Mapping[str, Any]) -> dict[str, bool]:
+        views._nodes.bare_nodes_boot = bool(given["boot"])
+        return {"boot": views._nodes.bare_nodes_boot}
+
+    world.route("POST", "bare-nodes", bare_nodes)
     world.route("GET", "nodes", lambda _: views.nodes())
     world.route("GET", "load-balancer-url", lambda given: views.load_balancer_url(str(given["fleet"])))
     world.route("GET", "targets", lambda _: views._balancing.targets.counts())

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from local_aws.auto_scaling.lifecycle import emit
+from local_aws.nodes import bare
 from local_aws.nodes.registry import Node, Nodes
 from local_aws.run_command.documents import Step
 from local_aws.run_command.invocations import (
@@ -39,6 +40,8 @@ class RunCommand:
         self._nodes = nodes
         self._lock = threading.Lock()
         self._queues: dict[str, queue.SimpleQueue[Invocation]] = {}
+        self._bare: queue.SimpleQueue[tuple[Node, Invocation]] = queue.SimpleQueue()
+        threading.Thread(target=self._bare_agents, name="ssm-agents-bare", daemon=True).start()
         self.commands: dict[str, Command] = {}
 
     def managed(self, instance_id: str) -> Node | None:
@@ -60,7 +63,10 @@ class RunCommand:
         for node in nodes:
             invocation = command.invocations[node.instance_id]
             self._tell(invocation)
-            self._agent_queue(node).put(invocation)
+            if node.bare:
+                self._bare.put((node, invocation))
+            else:
+                self._agent_queue(node).put(invocation)
 
     def cancel(self, command: Command, instance_ids: list[str] | None) -> None:
         """Ask for the end of a command's invocations; one that runs is ended by its agent."""
@@ -79,16 +85,23 @@ class RunCommand:
 
     def _agent(self, node: Node, waiting: queue.SimpleQueue[Invocation]) -> None:
         while True:
-            invocation = waiting.get()
-            if invocation.cancelled:
-                self._finish(invocation, Status.CANCELLED, "Cancelled")
-            elif time.time() > invocation.command.expires_at:
-                self._finish(invocation, Status.TIMED_OUT, "Delivery Timed Out")
-            elif node.state != "running":
-                # The agent is gone with its machine: Systems Manager waits until the delivery's time is up.
-                self._later(invocation, invocation.command.expires_at, "Delivery Timed Out")
-            else:
-                self._run(node, invocation)
+            self._take(node, waiting.get())
+
+    def _bare_agents(self) -> None:
+        """Be the agents of all bare nodes: theirs are commands that take no time."""
+        while True:
+            self._take(*self._bare.get())
+
+    def _take(self, node: Node, invocation: Invocation) -> None:
+        if invocation.cancelled:
+            self._finish(invocation, Status.CANCELLED, "Cancelled")
+        elif time.time() > invocation.command.expires_at:
+            self._finish(invocation, Status.TIMED_OUT, "Delivery Timed Out")
+        elif node.state != "running":
+            # The agent is gone with its machine: Systems Manager waits until the delivery's time is up.
+            self._later(invocation, invocation.command.expires_at, "Delivery Timed Out")
+        else:
+            self._run(node, invocation)
 
     def _run(self, node: Node, invocation: Invocation) -> None:
         invocation.started_at = time.time()
@@ -110,6 +123,8 @@ class RunCommand:
         self, node: Node, invocation: Invocation, number: int, step: Step
     ) -> tuple[Status | None, str]:
         """Run one step; the status is None if the node died meanwhile, and nobody is left to report."""
+        if node.bare:
+            return _answer_for(node, invocation, step)
         folder = node.folders.root / "var/lib/amazon/ssm" / invocation.command.command_id / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         script = folder / "_script.sh"
@@ -166,6 +181,18 @@ class RunCommand:
         if command.told is not command.status:
             command.told = command.status
             emit(world, command_event(command))
+
+
+def _answer_for(node: Node, invocation: Invocation, step: Step) -> tuple[Status, str]:
+    """Answer a bare node's command, as if it had been run."""
+    if bare.is_drain(step.script):
+        node.draining = True
+        began = invocation.started_at or time.time()
+        invocation.output += bare.drain_report(
+            step.script, node.instance_id, started_at=began, finished_at=time.time()
+        )
+    invocation.response_code = 0
+    return Status.SUCCESS, "Success"
 
 
 def _interpreter(text: str, script: Path) -> list[str]:

@@ -90,13 +90,12 @@ def test_put_events_takes_own_sources_and_refuses_those_of_aws(bench: Any) -> No
     assert json.loads(body)["detail"] == {"a": 1}
 
 
-def test_target_that_is_no_queue_is_refused(bench: Any) -> None:
+def test_target_that_is_neither_queue_nor_function_is_refused(bench: Any) -> None:
     events = bench.aws.client("events")
-    events.put_rule(Name="direct", EventPattern=json.dumps(NOTICE))
-    with pytest.raises(events.exceptions.ClientError, match="SQS queues only"):
+    events.put_rule(Name="told", EventPattern=json.dumps(NOTICE))
+    with pytest.raises(events.exceptions.ClientError, match="SQS queues and Lambda functions only"):
         events.put_targets(
-            Rule="direct",
-            Targets=[{"Id": "f", "Arn": "arn:aws:lambda:us-east-1:123456789012:function:f"}],
+            Rule="told", Targets=[{"Id": "t", "Arn": "arn:aws:sns:us-east-1:123456789012:lambda"}]
         )
 
 

@@ -1,0 +1,1 @@
+"""The control plane measured: in storms, beside its baselines, and at its cold start."""
