@@ -1,4 +1,4 @@
-"""The command line on the node: `spot-failover-node run|drain|status|diagnose`."""
+"""The command line on the node: `spot-failover-node run|drain|status|diagnose|wait`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(Settings.from_environment(environment))
         if parsed.command == "drain":
             return _drain(socket_path(environment), parsed.deadlines)
+        if parsed.command == "wait":
+            ask(socket_path(environment), {"do": "status"}, connect_seconds=parsed.seconds)
+            return 0
         return _show(socket_path(environment), parsed.command)
     except (AgentError, OSError) as err:
         print(f"spot-failover-node: {err}", file=sys.stderr)
@@ -66,4 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("status", help="print state, boot, engine and drain as JSON")
     commands.add_parser("diagnose", help="print the status, and what engine, disk and GPUs say now")
+    wait = commands.add_parser("wait", help="return once the agent answers; 1 where it does not come up")
+    wait.add_argument("--seconds", type=float, default=AGENT_COMES_WITHIN_SECONDS)
     return parser

@@ -29,7 +29,10 @@ def test_the_agents_own_unit_is_understood_whole() -> None:
     assert unit.kill_mode is KillMode.MIXED
     assert unit.restart is Restart.ON_FAILURE
     assert [file.optional for file in unit.environment_files] == [False, True, True]
-    assert unit.exec_start_post == (("/bin/rm", "-f", "@ROOT@/run/spot-failover-boot.env"),)
+    assert unit.exec_start_post == (
+        ("/bin/rm", "-f", "@ROOT@/run/spot-failover-boot.env"),
+        ("@ROOT@/usr/local/bin/spot-failover-node", "wait", "--seconds", "60"),
+    )
     assert unit.timeout_stop_seconds > 120
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu_node_bootstrap.node_agent.container_user import CONTAINER_NAME
 from gpu_node_bootstrap.user_data import AGENT_DIRECTORY
 
 NAME = "spot-failover-agent.service"
@@ -48,6 +49,12 @@ def test_systemd_would_say_so_of_a_unit_that_is_wrong(tmp_path: Path, right: str
     unit = UNIT.read_text()
     assert right in unit
     assert NAME in verified(tmp_path, unit.replace(right, wrong)).stderr
+
+
+def test_no_container_outlives_the_agent_however_it_ended() -> None:
+    (line,) = [line for line in UNIT.read_text().splitlines() if line.startswith("ExecStopPost=")]
+    assert line.startswith("ExecStopPost=-/")
+    assert f"docker rm --force {CONTAINER_NAME}'" in line
 
 
 def test_what_the_agent_needs_of_the_machine_is_not_hardened_away() -> None:

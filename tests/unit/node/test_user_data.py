@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from spot_failover.envelopes import Event
+from track_incident.node_events import NodeBootFailed, parse_node_event
 
 from gpu_node_bootstrap.node_agent.env_file import parse_env_file
 from gpu_node_bootstrap.user_data import (
@@ -130,6 +133,52 @@ def test_a_boot_that_fails_abandons_its_launch_and_says_so(host: Host) -> None:
     )
 
 
+ABANDONS = "--lifecycle-action-result ABANDON"
+
+
+def test_a_boot_that_fails_leaves_its_last_words_where_they_outlive_the_machine(host: Host) -> None:
+    host.command("sleep", "exit 0")
+    host.command("curl", "echo i-0123456789abcdef0")
+    # An agent that does not start: user data has come as far as it can.
+    host.command("systemctl", '[ "$1" = daemon-reload ]')
+    host.command("journalctl", "echo 'SPOT_FAILOVER_PROBE_SECONDS is \"soon\"'")
+    output = host.root / "var/log/cloud-init-output.log"
+    output.parent.mkdir(parents=True)
+    output.write_text("Cloud-init v. 22.2\n")
+    fetch = f'[ "$1" != s3 ] || exec cp {host.bin.parent / "agent.zip"} "${{@: -1}}"'
+    host.command("aws", f'{fetch}\nprintf "%s\\n" "${{@: -1}}" > {host.bin.parent}/aws-$2')
+    done = host.boot(rendered(log_group="/spot-failover/nodes/chat", event_bus="default"))
+    assert done.returncode != 0
+    calls = [line.split()[:3] for line in host.calls.read_text().splitlines() if line.startswith("aws")]
+    assert calls[-4:] == [
+        ["aws", "logs", "create-log-stream"],
+        ["aws", "logs", "put-log-events"],
+        ["aws", "events", "put-events"],
+        ["aws", "autoscaling", "complete-lifecycle-action"],
+    ]
+    (event,) = json.loads((host.bin.parent / "aws-put-log-events").read_text())
+    line = json.loads(event["message"])
+    assert abs(event["timestamp"] / 1000 - time.time()) < 60
+    assert (line["event"], line["phase"], line["boot.failed"]) == ("boot_failed", "user_data", 1)
+    assert line["output"] == ["Cloud-init v. 22.2", 'SPOT_FAILOVER_PROBE_SECONDS is "soon"']
+    assert line["_aws"]["CloudWatchMetrics"][0]["Metrics"] == [{"Name": "boot.failed", "Unit": "Count"}]
+    (entry,) = json.loads((host.bin.parent / "aws-put-events").read_text())
+    assert entry["EventBusName"] == "default"
+    told = parse_node_event(
+        Event(entry["Source"], entry["DetailType"], datetime.now(UTC), json.loads(entry["Detail"]))
+    )
+    assert isinstance(told, NodeBootFailed)
+    assert (told.instance_id, told.fleet, told.phase) == ("i-0123456789abcdef0", "chat", "user_data")
+
+
+def test_an_abandonment_that_is_refused_is_tried_again_and_needs_none_of_the_last_words(host: Host) -> None:
+    host.command("sleep", "exit 0")
+    host.command("curl", 'case "$*" in *instance-id*) echo i-0123456789abcdef0 ;; *) exit 22 ;; esac')
+    host.command("aws", "exit 255")
+    host.boot(rendered(log_group="/spot-failover/nodes/chat", event_bus="default"))
+    assert sum(ABANDONS in line for line in host.calls.read_text().splitlines()) == 3
+
+
 def test_a_boot_that_stalls_is_ended_and_abandoned(host: Host) -> None:
     host.command("sleep", "exit 0")
     # As coreutils' own ends what takes too long, in the time that a test has.
@@ -139,12 +188,12 @@ def test_a_boot_that_stalls_is_ended_and_abandoned(host: Host) -> None:
     done = host.boot(rendered())
     assert done.returncode != 0
     assert "phase user_data failed" in done.stderr
-    assert "--lifecycle-action-result ABANDON" in host.calls.read_text().splitlines()[-1]
+    assert ABANDONS in host.calls.read_text().splitlines()[-1]
 
 
 def test_every_call_that_leaves_the_machine_or_waits_for_it_has_a_time_limit() -> None:
     for line in rendered().splitlines():
-        for call in re.findall(r"\b(?:aws (?:s3|auto)|curl -|systemctl (?:daemon|enable))", line):
+        for call in re.findall(r"\b(?:aws (?:s3|auto|logs|events)|curl -|systemctl (?:daemon|enable))", line):
             before = line.partition(call)[0]
             assert before.rstrip().split()[-2:-1] == ["timeout"] or f"{call}sf -m 5" in line, line
 
@@ -238,6 +287,21 @@ def test_the_installed_command_runs_with_the_installed_settings(kit: Any, host: 
     done = subprocess.run([command, "status"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"no agent on {host.root}/run/spot-failover/agent.sock" in done.stderr
+
+
+def test_a_start_has_succeeded_only_once_the_agent_answers(kit: Any, host: Host, make_node: Any) -> None:
+    host.boot(rendered())
+    unit = (host.root / "etc/systemd/system/spot-failover-agent.service").read_text()
+    (line,) = [line for line in unit.splitlines() if line.startswith("ExecStartPost=/")]
+    command = shlex.split(line.partition("=")[2])
+    environment = {"PATH": f"{Path(kit.AGENT_PYTHON).parent}:{os.environ['PATH']}"}
+    absent = [*command[:-1], "0.2"]
+    done = subprocess.run(absent, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no agent on" in done.stderr
+    make_node(SOCKET=host.settings()["SPOT_FAILOVER_SOCKET"])
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_unit_starts_an_agent_that_serves_and_ends_with_it(
