@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass
@@ -87,9 +88,15 @@ class Liveness:
 
     def _watch(self) -> None:
         # What it has done up to now is no sign of life, but what the first look compares with.
-        self._read(self._hang_seconds)
+        with contextlib.suppress(Exception):
+            self._read(self._hang_seconds)
         while not self._stopped.wait(self._probe_seconds):
-            verdict = self._look()
+            try:
+                verdict = self._look()
+            except Exception as err:
+                # A mistake of the agent's own, on an answer that nobody foresaw, must not end the watch.
+                self._log.error("engine_look_failed", error=repr(err))
+                verdict = self._judge(moved=False, answered=False)
             if verdict is Verdict.ALIVE:
                 self._sign_at = time.monotonic()
             elif verdict is Verdict.HUNG:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ _UNFINISHED = frozenset({"abort", "error"})
 _RUNNING = "vllm:num_requests_running"
 _WAITING = "vllm:num_requests_waiting"
 _FINISHED = "vllm:request_success_total"
+_KV_CACHE = "vllm:kv_cache_usage_perc"
+_TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
+# What else an engine tells is not looked at, whatever it holds.
+_READ = frozenset({_RUNNING, _WAITING, _FINISHED, _KV_CACHE, *_TOKENS})
 _FINISHED_REASON = re.compile(r'finished_reason="([^"]*)"')
 
 
@@ -122,9 +127,9 @@ def parse_vitals(metrics: str) -> Vitals:
     """Return the vitals in a Prometheus text. Raises EngineAnswerError when vLLM's gauges are not in it."""
     load, sums = parse_load(metrics), _sums(metrics)
     return Vitals(
-        tokens=sums.get("vllm:prompt_tokens_total", 0) + sums.get("vllm:generation_tokens_total", 0),
+        tokens=sum(sums.get(name, 0) for name in _TOKENS),
         finished=load.finished,
-        kv_cache=sums.get("vllm:kv_cache_usage_perc", 0),
+        kv_cache=sums.get(_KV_CACHE, 0),
     )
 
 
@@ -145,11 +150,16 @@ def _series(metrics: str) -> Iterator[tuple[str, str, float]]:
         if line.startswith("vllm:"):
             series, _, number = line.rpartition(" ")
             name, _, labels = series.partition("{")
-            yield name, labels, _number(number, line)
+            if name in _READ:
+                yield name, labels, _number(number, line)
 
 
 def _number(text: str, line: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError as err:
         raise EngineAnswerError(f"/metrics has no number in {line!r}") from err
+    # Prometheus' text may hold them; a count is neither, and nothing can be compared with NaN.
+    if not math.isfinite(number):
+        raise EngineAnswerError(f"/metrics has no finite number in {line!r}")
+    return number

@@ -64,6 +64,19 @@ def test_metrics_that_are_not_vllms_are_no_reading_and_never_idle(text: str) -> 
         parse_load(text)
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+@pytest.mark.parametrize(
+    "name", ["vllm:num_requests_running", "vllm:request_success_total", "vllm:kv_cache_usage_perc"]
+)
+def test_what_is_no_finite_number_is_no_reading(name: str, value: str) -> None:
+    with pytest.raises(EngineAnswerError, match="no finite number"):
+        parse_vitals(f"{METRICS}\n{name}{{}} {value}\n")
+
+
+def test_what_nobody_looks_at_may_hold_anything() -> None:
+    assert parse_vitals(f"{METRICS}\nvllm:a_later_releases_ratio{{}} NaN\n") == parse_vitals(METRICS)
+
+
 @pytest.mark.parametrize("trickle", [b"", b"HTTP/1.1 200 OK\r\n\r\n" + b"x"])
 def test_an_engine_that_hangs_or_trickles_costs_no_more_than_the_timeout(
     kit: Any, monkeypatch: pytest.MonkeyPatch, trickle: bytes

@@ -155,6 +155,16 @@ def test_an_engine_that_does_not_even_tell_its_counters_hangs_too(engine: Script
     assert watch(engine).hung.wait(3)
 
 
+def test_a_watch_that_meets_what_nobody_foresaw_goes_on_and_finds_the_hang(
+    engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_arguments: object, **_named: object) -> None:
+        raise OverflowError("cannot convert float infinity to integer")
+
+    monkeypatch.setattr(engine.api, "vitals", breaks)
+    assert watch(engine).hung.wait(3)
+
+
 def test_a_stop_waits_for_the_probe_that_is_on_its_way_and_lets_no_other_go(
     kit: Any, engine: ScriptedEngine
 ) -> None:
