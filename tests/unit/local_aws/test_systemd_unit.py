@@ -24,14 +24,16 @@ INSTALLED = Path(__file__).resolve().parents[3] / "gpu_node_bootstrap/node_agent
 
 
 def test_the_agents_own_unit_is_understood_whole() -> None:
-    unit = parse_unit("agent.service", (INSTALLED / "spot-failover-agent.service").read_text())
+    # As user data installs it on a real node.
+    text = (INSTALLED / "spot-failover-agent.service").read_text().replace("@ROOT@", "")
+    unit = parse_unit("agent.service", text)
     assert unit.exec_start[-1] == "run"
     assert unit.kill_mode is KillMode.MIXED
     assert unit.restart is Restart.ON_FAILURE
     assert [file.optional for file in unit.environment_files] == [False, True, True]
     assert unit.exec_start_post == (
-        ("/bin/rm", "-f", "@ROOT@/run/spot-failover-boot.env"),
-        ("@ROOT@/usr/local/bin/spot-failover-node", "wait", "--seconds", "60"),
+        ("/bin/rm", "-f", "/run/spot-failover-boot.env"),
+        ("/usr/local/bin/spot-failover-node", "wait", "--seconds", "60"),
     )
     assert unit.timeout_stop_seconds > 120
 
