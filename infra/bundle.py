@@ -13,7 +13,14 @@ from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
 
 LAMBDAS = Path(__file__).resolve().parent.parent / "lambdas"
-PACKAGES = ("deregister_target", "drain_node", "request_replacement", "track_incident", "spot_failover")
+PACKAGES = (
+    "deregister_target",
+    "drain_node",
+    "request_replacement",
+    "track_incident",
+    "sweep_incidents",
+    "spot_failover",
+)
 _NOT_CODE = ("__pycache__", "*.pyc", ".*_cache", ".DS_Store", "*.md")
 
 

@@ -28,6 +28,7 @@ def app_config(context: Mapping[str, Any]) -> AppConfig:
     fields = Fields(ours, where="the context")
     control_plane = ControlPlaneConfig(
         notice_seconds=fields.integer("notice_seconds", default=120, low=10, high=120),
+        boot_limit_seconds=fields.integer("boot_limit_seconds", default=1800, low=60, high=7200),
         incident_ttl_days=fields.integer("incident_ttl_days", default=30, low=1, high=3650),
         log_retention_days=fields.choice("log_retention_days", default=30, allowed=LOG_RETENTION_DAYS),
         alarm_topic_arn=fields.arn("alarm_topic_arn", service="sns"),

@@ -19,9 +19,12 @@ from infra.names import (
     METRICS_NAMESPACE,
     NODE_EVENT_SOURCE,
     NODE_EVENTS,
+    OPEN_ATTRIBUTE,
+    OPEN_INDEX_NAME,
 )
 from infra.node_commands import NodeCommands
 from infra.permissions import look_up, on, on_fleets, on_nodes_through_systems_manager
+from infra.sweeper import GRACE_SECONDS, Sweeper
 
 INTERRUPTION_NOTICE = events.EventPattern(
     source=["aws.ec2"], detail_type=["EC2 Spot Instance Interruption Warning"]
@@ -42,6 +45,16 @@ DRAIN_RESULT = events.EventPattern(
 NODE_REPORT = events.EventPattern(source=[NODE_EVENT_SOURCE], detail_type=list(NODE_EVENTS))
 
 
+# A last node takes requests until so long before its deadline. From then on it drains as any other does: the
+# node agent ends an idle engine after its SETTLE_SECONDS of 15, and any engine 8 s before the deadline.
+HOLD_RESERVE_SECONDS = 25
+
+
+def hold_reserve_seconds(notice_seconds: int) -> int:
+    """Return the reserve; a shortened notice is not used up by it."""
+    return min(HOLD_RESERVE_SECONDS, max(1, notice_seconds // 3))
+
+
 class Failover(Construct):
     """Everything between an event and a call: the same for every fleet of the account and region."""
 
@@ -56,6 +69,7 @@ class Failover(Construct):
         drain_node = self._function("DrainNode", self._drain_node(commands))
         request_replacement = self._function("RequestReplacement", self._request_replacement())
         track_incident = self._function("TrackIncident", self._track_incident())
+        Sweeper(self, "SweepIncidents", spec=self._sweep_incidents(), code=self._code, config=config)
         self.functions = (deregister_target, drain_node, request_replacement, track_incident)
         self._rule(
             "InterruptionNotice", INTERRUPTION_NOTICE, deregister_target, drain_node, request_replacement
@@ -82,6 +96,13 @@ class Failover(Construct):
             index_name=FLEET_INDEX_NAME,
             partition_key=dynamodb.Attribute(name="fleet", type=dynamodb.AttributeType.STRING),
             sort_key=dynamodb.Attribute(name="entry", type=dynamodb.AttributeType.STRING),
+        )
+        # By the departing node's id, so that a storm's entries spread; what is read is the whole index.
+        table.add_global_secondary_index(
+            index_name=OPEN_INDEX_NAME,
+            partition_key=dynamodb.Attribute(name=OPEN_ATTRIBUTE, type=dynamodb.AttributeType.STRING),
+            projection_type=dynamodb.ProjectionType.INCLUDE,
+            non_key_attributes=["fleet", "noticed_at", "deadline"],
         )
         return table
 
@@ -120,11 +141,23 @@ class Failover(Construct):
             name="deregister_target",
             description="Takes a node that got a notice out of its target groups.",
             permissions=[
-                look_up("ec2:DescribeInstances", "autoscaling:DescribeAutoScalingGroups"),
-                on_fleets(target_groups, "elasticloadbalancing:DeregisterTargets"),
+                look_up(
+                    "ec2:DescribeInstances",
+                    "autoscaling:DescribeAutoScalingGroups",
+                    "elasticloadbalancing:DescribeTargetHealth",
+                    "tag:GetResources",
+                ),
+                on_fleets(
+                    target_groups,
+                    "elasticloadbalancing:DeregisterTargets",
+                    # A last node that its group deregistered when it was detached is taken back.
+                    "elasticloadbalancing:RegisterTargets",
+                ),
                 self._record(),
             ],
-            environment=self._environment(),
+            environment=self._environment(
+                HOLD_RESERVE_SECONDS=str(hold_reserve_seconds(self._config.notice_seconds))
+            ),
         )
 
     def _drain_node(self, commands: NodeCommands) -> FunctionSpec:
@@ -166,11 +199,45 @@ class Failover(Construct):
             name="track_incident",
             description="Writes launches, drain results and boots into the incidents they belong to.",
             permissions=[
-                look_up("autoscaling:DescribeAutoScalingGroups", "ssm:GetCommandInvocation"),
+                look_up("autoscaling:DescribeAutoScalingGroups", "ssm:ListCommandInvocations"),
                 on([self.incidents.table_arn, index], "dynamodb:Query"),
                 # TransactWriteItems asks for the permission of each of its puts.
                 on([self.incidents.table_arn], "dynamodb:PutItem"),
                 self._record(),
             ],
             environment=self._environment(INCIDENTS_FLEET_INDEX=FLEET_INDEX_NAME),
+        )
+
+    def _sweep_incidents(self) -> FunctionSpec:
+        table = self.incidents.table_arn
+        groups = self._arn(
+            "autoscaling", "autoScalingGroup", "*:autoScalingGroupName/*", ArnFormat.COLON_RESOURCE_NAME
+        )
+        return FunctionSpec(
+            name="sweep_incidents",
+            description="Closes incidents, ends nodes that outlive their notice, asks again for launches.",
+            permissions=[
+                look_up(
+                    "ec2:DescribeInstances",
+                    "autoscaling:DescribeAutoScalingGroups",
+                    "autoscaling:DescribeAutoScalingInstances",
+                ),
+                on_fleets(groups, "autoscaling:DetachInstances"),
+                on_fleets(self._arn("ec2", "instance", "*"), "ec2:TerminateInstances"),
+                on([f"{table}/index/{OPEN_INDEX_NAME}"], "dynamodb:Scan"),
+                on([f"{table}/index/{FLEET_INDEX_NAME}"], "dynamodb:Query"),
+                # TransactWriteItems asks for the permission of each of its puts and updates.
+                on([table], "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            ],
+            environment={
+                "FLEET_TAG_KEY": FLEET_TAG_KEY,
+                "INCIDENTS_TABLE": self.incidents.table_name,
+                "INCIDENTS_FLEET_INDEX": FLEET_INDEX_NAME,
+                "INCIDENTS_OPEN_INDEX": OPEN_INDEX_NAME,
+                "INCIDENT_TTL_DAYS": str(self._config.incident_ttl_days),
+                "GRACE_SECONDS": str(GRACE_SECONDS),
+                "BOOT_LIMIT_SECONDS": str(self._config.boot_limit_seconds),
+                "POWERTOOLS_METRICS_NAMESPACE": METRICS_NAMESPACE,
+                "POWERTOOLS_LOG_LEVEL": "INFO",
+            },
         )

@@ -68,20 +68,47 @@ class ErrorAlarm(Construct):
         name: str,
         function: lambda_.IFunction,
         topic_arn: str | None,
+        consequence: str = (
+            "Its messages come again until their deadline; "
+            "nodes are still replaced by their Auto Scaling group."
+        ),
     ) -> None:
         super().__init__(scope, construct_id)
         alarm = cloudwatch.Alarm(
             self,
             "Alarm",
-            alarm_description=(
-                f"{name} raised an error or ran out of time. Its messages come again until their deadline; "
-                "nodes are still replaced by their Auto Scaling group."
-            ),
+            alarm_description=f"{name} raised an error or ran out of time. {consequence}",
             metric=function.metric_errors(period=Duration.minutes(1), statistic="Sum"),
             threshold=0,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        _tell(alarm, topic_arn)
+
+
+class SilenceAlarm(Construct):
+    """Rises when a function that a schedule runs has not been run for five minutes."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        function: lambda_.IFunction,
+        topic_arn: str | None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        alarm = cloudwatch.Alarm(
+            self,
+            "Alarm",
+            alarm_description=f"Nothing has run {name} for five minutes. Is its schedule enabled?",
+            metric=function.metric_invocations(period=Duration.minutes(5), statistic="Sum"),
+            threshold=1,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
         )
         _tell(alarm, topic_arn)
 

@@ -169,7 +169,8 @@ class Sweep:
                     machine = findings.machines[key]
                     findings.entries[key].append(_end_entry(one, result, machine, at=self._clock()))
             # One that was just ended is closed by the sweep that sees it gone.
-            closes = verdict.closing is not None and key not in ended
+            just_ended = result is not None and result.outcome is Outcome.ENDED
+            closes = verdict.closing is not None and not just_ended
             findings.entries[key] += judged(one, verdict, closes=closes, now=now)
             findings.closed |= {key} if closes else set()
 

@@ -21,7 +21,7 @@ from local_aws.world import World
 Create = Callable[[str, Mapping[str, Any]], None]
 
 
-def _model(resource_type: str, name_property: str, create: Create) -> type[CloudFormationModel]:
+def simple_model(resource_type: str, name_property: str, create: Create) -> type[CloudFormationModel]:
     """Return a model class: `create(physical name, properties)` makes it, and it has no attributes."""
 
     class Model(CloudFormationModel):  # type: ignore[misc] # moto is untyped here
@@ -51,7 +51,7 @@ def _model(resource_type: str, name_property: str, create: Create) -> type[Cloud
 
 
 def _alarm_model(world: World) -> type[CloudFormationModel]:
-    class Alarm(_model("AWS::CloudWatch::Alarm", "AlarmName", _put_alarm(world))):  # type: ignore[misc]
+    class Alarm(simple_model("AWS::CloudWatch::Alarm", "AlarmName", _put_alarm(world))):  # type: ignore[misc]
         @classmethod
         def has_cfn_attr(cls, attr: str) -> bool:
             return attr == "Arn"
@@ -138,8 +138,8 @@ def _end_log_group_arns_as_aws_does() -> None:
 def install(world: World) -> None:
     """Register the models, and the hooks for properties that moto's own models drop."""
     register_model(_alarm_model(world))
-    register_model(_model("AWS::SQS::QueuePolicy", "", _put_queue_policies(world)))
-    register_model(_model("AWS::EC2::SecurityGroupEgress", "", _put_egress_rule(world)))
+    register_model(simple_model("AWS::SQS::QueuePolicy", "", _put_queue_policies(world)))
+    register_model(simple_model("AWS::EC2::SecurityGroupEgress", "", _put_egress_rule(world)))
 
     default_properties("AWS::SSM::Document", {"DocumentFormat": "JSON", "DocumentType": "Command"})
 

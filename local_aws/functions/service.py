@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from local_aws.events import schedules
 from local_aws.functions import asynchronous, event_sources
 from local_aws.functions import pool as functions
 from local_aws.iam.authorization import Authorizer
@@ -14,3 +15,4 @@ def install(world: World, authorizer: Authorizer) -> None:
     world.invoke_later = asynchronous.install(world, runner).put
     functions.install(world, runner)
     event_sources.install(world, runner, authorizer)
+    schedules.install(world, runner, authorizer)

@@ -78,15 +78,19 @@ def distrust(world: World, *, role_arn: str, principal: str) -> str | None:
 
 
 def assume_role_for_service(
-    world: World, *, role_arn: str, service: str, session_name: str
+    world: World, *, role_arn: str, service: str, session_name: str, source_arn: str | None = None
 ) -> RoleCredentials:
-    """Assume a role as `service` does; every call made with the result is enforced and recorded."""
+    """Assume a role as `service` does; every call made with the result is enforced and recorded.
+
+    `source_arn` is the resource that the service does it for, where it says so (EventBridge Scheduler does).
+    """
     name = role_arn.rsplit("/", 1)[-1]
     with world.lock:
         role = next((r for r in iam_backends[world.account_id]["aws"].roles.values() if r.name == name), None)
         if role is None:
             raise CannotAssumeRoleError(f"there is no role {role_arn}")
-        request = Request(action="sts:AssumeRole", resource=None, context={}, service=service)
+        source = {"aws:SourceArn": source_arn, "aws:SourceAccount": world.account_id} if source_arn else {}
+        request = Request(action="sts:AssumeRole", resource=None, context=source, service=service)
         if evaluate([parse_policy(role.assume_role_policy_document)], request) is not Decision.ALLOW:
             raise CannotAssumeRoleError(f"the trust policy of {role_arn} does not let {service} assume it")
         session = sts_backends[world.account_id]["aws"].assume_role(

@@ -72,13 +72,13 @@ def test_a_handler_drops_the_foreign_and_buries_the_malformed(
     assert aws.dead_letters() == [("what?", "malformed: not JSON: JSONDecodeError")]
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", [*FUNCTIONS, "sweep_incidents"])
 def test_a_handler_is_thin(function: str) -> None:
     assert len((LAMBDAS / function / "handler.py").read_text().splitlines()) < 60
 
 
 def test_the_code_imports_only_what_the_bundle_and_lambda_bring() -> None:
-    brought = {"boto3", "botocore", "aws_lambda_powertools", "spot_failover", *FUNCTIONS}
+    brought = {"boto3", "botocore", "aws_lambda_powertools", "spot_failover", "sweep_incidents", *FUNCTIONS}
     foreign = {
         (path.name, name)
         for path in LAMBDAS.rglob("*.py")

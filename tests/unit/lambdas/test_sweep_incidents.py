@@ -1,0 +1,395 @@
+"""sweep_incidents: every incident ends, every node that we let go ends, and nothing else is touched."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from spot_failover.errors import PermanentAwsError, SettingsError
+from spot_failover.outcomes import Outcome, Step
+from sweep_incidents.surroundings import read_machines
+
+from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws
+from tests.unit.lambdas.sweep_kit import (
+    BOOT,
+    DRAINED,
+    GROUP,
+    REPLACEMENT,
+    REQUESTED,
+    WHOLE,
+    SweptAccount,
+    entry,
+)
+
+NODE = "i-00000000000000001"
+OTHER = "i-00000000000000002"
+PAST_GRACE = 241.0
+PAST_EVERYTHING = 2 * BOOT.total_seconds() + 1
+
+Metrics = Callable[[], dict[tuple[str, str], list[float]]]
+
+
+@pytest.fixture
+def account(aws: Aws) -> SweptAccount:
+    return SweptAccount(aws)
+
+
+def missing(account: SweptAccount, node: str = NODE) -> list[str]:
+    incident = account.aws.incident(node)
+    assert incident is not None
+    (closing,) = [one for one in incident.entries if one.step is Step.CLOSE]
+    return list(closing.detail.get("missing", []))
+
+
+def test_while_nothing_is_open_a_sweep_is_one_call(account: SweptAccount) -> None:
+    assert account.sweep(seconds=3600) == {}
+    assert account.calls() == ["scan"]
+
+
+def test_a_whole_incident_is_closed_once_its_node_is_gone(account: SweptAccount, metrics: Metrics) -> None:
+    account.tell(NODE, WHOLE)
+    account.machines.states[NODE] = "running"
+    assert account.sweep(seconds=60) == {}, "its notice still runs"
+    account.machines.states[NODE] = "terminated"
+    metrics()
+    assert account.sweep(seconds=125) == {"close.closed": 1}
+    incident = account.aws.incident(NODE)
+    assert incident is not None
+    assert incident.closed_at == NOTICED + timedelta(seconds=125)
+    assert metrics()[("chat", "close.closed")] == [1]
+    assert account.sweep(seconds=3600) == {}
+    assert account.calls() == ["scan"], "nothing is open any more"
+
+
+def test_a_replacement_has_a_while_to_tell_its_boot(account: SweptAccount) -> None:
+    account.tell(NODE, {**DRAINED})
+    account.aws.table.write([entry(NODE, Step.REPLACEMENT, Outcome.IN_SERVICE, 100)])
+    assert account.sweep(seconds=130) == {}
+    account.tell(NODE, {Step.BOOT: Outcome.BOOTED}, second=131)
+    assert account.sweep(seconds=140) == {"close.closed": 1}
+
+
+def test_a_fleet_without_the_agent_has_its_incidents_closed_without_a_boot(account: SweptAccount) -> None:
+    account.tell(NODE, {**REQUESTED, Step.DRAIN: Outcome.UNREPORTED, Step.REPLACEMENT: Outcome.IN_SERVICE})
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed_incomplete": 1}
+    assert missing(account) == ["drain"]
+
+
+def test_what_never_happened_is_told_once_and_the_replacement_has_longer(
+    account: SweptAccount, metrics: Metrics
+) -> None:
+    account.groups.desired, account.groups.members = 1, {REPLACEMENT: "Pending:Wait"}
+    account.tell(NODE, {Step.REPLACEMENT_REQUEST: Outcome.DETACHED})
+    assert account.sweep(seconds=PAST_GRACE - 2) == {}
+    metrics()
+    assert account.sweep(seconds=PAST_GRACE) == {
+        "deregister.missed": 1,
+        "drain_command.missed": 1,
+        "drain.missed": 1,
+    }
+    counted = metrics()
+    assert counted[("chat", "drain.missed")] == [1]
+    assert account.sweep(seconds=PAST_GRACE + 60) == {}
+    account.tell(NODE, {Step.REPLACEMENT: Outcome.IN_SERVICE, Step.BOOT: Outcome.BOOTED}, second=600)
+    assert account.sweep(seconds=660) == {"close.closed_incomplete": 1}
+    assert missing(account) == ["deregister", "drain_command", "drain"]
+
+
+def test_an_incident_whose_replacement_never_comes_is_closed_without(account: SweptAccount) -> None:
+    account.groups.desired, account.groups.members = 1, {REPLACEMENT: "Pending"}
+    account.tell(NODE, DRAINED)
+    assert account.sweep(seconds=PAST_EVERYTHING - 10) == {}
+    assert account.sweep(seconds=PAST_EVERYTHING) == {"replacement.missed": 1, "close.closed_incomplete": 1}
+    assert missing(account) == ["replacement"]
+    account.tell(NODE, {Step.REPLACEMENT: Outcome.IN_SERVICE}, second=PAST_EVERYTHING + 60)
+    late = account.aws.incident(NODE)
+    assert late is not None
+    assert late.replacement_in_service_at is not None, "what comes later still counts"
+
+
+def test_what_a_function_gave_up_on_is_missing_and_not_told_twice(account: SweptAccount) -> None:
+    account.tell(
+        NODE,
+        {
+            **WHOLE,
+            Step.DEREGISTER: Outcome.FAILED,
+            Step.DRAIN_COMMAND: Outcome.MISSED,
+            Step.DRAIN: Outcome.CUT,
+        },
+    )
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed_incomplete": 1}
+    assert missing(account) == ["deregister", "drain_command"]
+
+
+@pytest.mark.parametrize("state", ["pending", "running", "stopping", "stopped"])
+def test_a_detached_node_that_outlives_its_notice_is_ended(account: SweptAccount, state: str) -> None:
+    account.tell(NODE, WHOLE)
+    account.machines.states[NODE] = state
+    assert account.sweep(seconds=PAST_GRACE - 2) == {}
+    assert account.sweep(seconds=PAST_GRACE) == {"node_end.ended": 1}
+    assert account.machines.states[NODE] == "terminated"
+    assert account.sweep(seconds=PAST_GRACE + 60) == {"close.closed": 1}
+    incident = account.aws.incident(NODE)
+    assert incident is not None
+    assert incident.node_ended_at == NOTICED + timedelta(seconds=PAST_GRACE)
+
+
+@pytest.mark.parametrize(
+    "request_outcome",
+    [Outcome.MISSED, Outcome.FAILED, Outcome.LEFT_TO_GROUP, Outcome.LEFT_TO_CAPACITY_REBALANCING],
+)
+def test_a_node_that_we_did_not_detach_is_not_ended(account: SweptAccount, request_outcome: Outcome) -> None:
+    account.tell(NODE, {**DRAINED, Step.REPLACEMENT_REQUEST: request_outcome})
+    account.machines.states[NODE] = "running"
+    account.sweep(seconds=PAST_EVERYTHING)
+    assert account.machines.states[NODE] == "running"
+
+
+def test_a_node_that_somebody_else_had_detached_is_theirs(account: SweptAccount) -> None:
+    account.tell(NODE, {**DRAINED, Step.REPLACEMENT_REQUEST: Outcome.ALREADY_DETACHED})
+    account.machines.states[NODE] = "running"
+    account.sweep(seconds=PAST_EVERYTHING)
+    assert account.machines.states[NODE] == "running"
+
+
+def test_a_detach_whose_answer_got_lost_is_ours(account: SweptAccount) -> None:
+    lost = {"action": "autoscaling:DetachInstances", "code": "InternalFailure"}
+    account.aws.table.write([entry(NODE, Step.REPLACEMENT_REQUEST, Outcome.RETRYING, 1, **lost)])
+    account.tell(NODE, {**WHOLE, Step.REPLACEMENT_REQUEST: Outcome.ALREADY_DETACHED}, second=3)
+    account.machines.states[NODE] = "stopped"
+    account.sweep(seconds=PAST_GRACE)
+    assert account.machines.states[NODE] == "terminated"
+
+
+def test_a_detached_node_that_somebody_took_into_a_group_of_theirs_is_kept(account: SweptAccount) -> None:
+    account.tell(NODE, WHOLE)
+    account.machines.states[NODE] = "running"
+    account.groups.elsewhere[NODE] = "theirs"
+    assert account.sweep(seconds=PAST_GRACE) == {}
+    assert account.machines.states[NODE] == "running"
+
+
+def test_one_node_that_cannot_be_ended_holds_up_no_other_and_rings(account: SweptAccount) -> None:
+    for node in (NODE, OTHER):
+        account.tell(node, WHOLE)
+        account.machines.states[node] = "stopped"
+    account.machines.protected.add(NODE)
+    with pytest.raises(PermanentAwsError, match="OperationNotPermitted"):
+        account.sweep(seconds=PAST_GRACE)
+    assert account.machines.states == {NODE: "stopped", OTHER: "terminated"}
+    with pytest.raises(PermanentAwsError):
+        account.sweep(seconds=PAST_GRACE + 60)
+    incident = account.aws.incident(NODE)
+    assert incident is not None
+    assert sum(one.step is Step.NODE_END for one in incident.entries) == 1, "told once, not every minute"
+    account.machines.protected.clear()
+    assert account.sweep(seconds=PAST_GRACE + 120) == {"node_end.ended": 1}
+
+
+def test_a_node_that_can_never_be_ended_keeps_no_incident_open(account: SweptAccount) -> None:
+    account.tell(NODE, WHOLE)
+    account.machines.states[NODE] = "stopped"
+    account.machines.protected.add(NODE)
+    with pytest.raises(PermanentAwsError):
+        account.sweep(seconds=PAST_GRACE)
+    with pytest.raises(PermanentAwsError):
+        account.sweep(seconds=PAST_GRACE + 16 * 60)
+    assert missing(account) == ["node_end"]
+    assert account.sweep(seconds=PAST_GRACE + 17 * 60) == {}
+
+
+@pytest.mark.parametrize("told", [{}, {Step.REPLACEMENT_REQUEST: Outcome.FAILED}])
+def test_a_replacement_that_was_not_requested_is_requested_while_the_notice_runs(
+    account: SweptAccount, told: dict[Step, Outcome]
+) -> None:
+    account.groups.desired, account.groups.members = 1, {NODE: "InService"}
+    account.tell(NODE, {Step.DEREGISTER: Outcome.DEREGISTERED, **told})
+    assert account.sweep(seconds=20) == {}, "until then it is its own function's business"
+    assert account.sweep(seconds=60) == {"replacement_request.detached": 1}
+    assert account.groups.members == {}
+    incident = account.aws.incident(NODE)
+    assert incident is not None
+    assert incident.awaits_replacement
+
+
+def test_a_replacement_that_was_requested_is_not_requested_again(account: SweptAccount) -> None:
+    account.groups.desired, account.groups.members = 1, {NODE: "InService"}
+    account.tell(NODE, REQUESTED)
+    assert "detach_instances" not in (account.sweep(seconds=60), account.calls())[1]
+
+
+def test_past_its_deadline_a_node_that_serves_on_in_its_group_is_left_there(account: SweptAccount) -> None:
+    account.groups.desired, account.groups.members = 1, {NODE: "InService"}
+    account.machines.states[NODE] = "running"
+    account.tell(
+        NODE,
+        {
+            Step.DEREGISTER: Outcome.MISSED,
+            Step.DRAIN_COMMAND: Outcome.MISSED,
+            Step.REPLACEMENT_REQUEST: Outcome.MISSED,
+        },
+    )
+    assert account.sweep(seconds=PAST_GRACE) == {"drain.missed": 1, "close.closed_incomplete": 1}
+    assert account.groups.members == {NODE: "InService"}
+    assert account.machines.states == {NODE: "running"}
+    assert "replacement" not in missing(account)
+
+
+def test_a_group_that_launches_nothing_is_told_with_its_reason_and_not_fought(
+    account: SweptAccount, metrics: Metrics
+) -> None:
+    account.groups.desired, account.groups.suspended = 2, ("Launch",)
+    for node in (NODE, OTHER):
+        account.tell(node, DRAINED)
+    assert account.sweep(seconds=50) == {}
+    metrics()
+    assert account.sweep(seconds=62) == {"replacement.group_lags": 2}
+    assert metrics()[("chat", "group.unfilled")] == [2]
+    assert account.sweep(seconds=122) == {}, "each incident tells it once"
+    assert metrics()[("chat", "group.unfilled")] == [2], "the metric goes on"
+    incident = account.aws.incident(NODE)
+    assert incident is not None
+    (lag,) = [one for one in incident.entries if one.outcome is Outcome.GROUP_LAGS]
+    assert lag.detail == {"group": GROUP, "desired": 2, "unfilled": 2, "suspended": ["Launch"]}
+
+
+def test_a_launch_under_way_is_no_lag(account: SweptAccount) -> None:
+    account.groups.desired, account.groups.members = 1, {REPLACEMENT: "Pending:Wait"}
+    account.tell(NODE, DRAINED)
+    assert account.sweep(seconds=100) == {}
+
+
+def test_a_boot_that_never_ends_is_told_once(account: SweptAccount) -> None:
+    account.groups.desired, account.groups.members = 1, {REPLACEMENT: "Pending:Wait"}
+    account.machines.states[REPLACEMENT] = "running"
+    account.machines.launched_at[REPLACEMENT] = NOTICED + timedelta(seconds=10)
+    account.tell(NODE, DRAINED)
+    assert account.sweep(seconds=BOOT.total_seconds() + 5) == {}
+    assert account.sweep(seconds=BOOT.total_seconds() + 11) == {"boot.missed": 1}
+    assert account.sweep(seconds=BOOT.total_seconds() + 71) == {}
+    assert account.machines.states[REPLACEMENT] == "running", "its launch hook ends it"
+
+
+def test_two_sweeps_at_once_tell_everything_once(account: SweptAccount) -> None:
+    nodes = [f"i-{number:017x}" for number in range(1, 13)]
+    for node in nodes:
+        account.tell(node, {Step.REPLACEMENT_REQUEST: Outcome.NO_GROUP})
+    account.now = NOTICED + timedelta(seconds=PAST_GRACE)
+    first, second = account.sweep_function(), account.sweep_function()
+    counts: list[dict[str, int]] = []
+    write = first._open.amend
+
+    def amend_after_the_other(amendments: object) -> frozenset[str]:
+        counts.append(second.handle())
+        return write(amendments)  # type: ignore[arg-type]
+
+    first._open.amend = amend_after_the_other  # type: ignore[method-assign]
+    counts.append(first.handle())
+    told = ("deregister.missed", "drain_command.missed", "drain.missed", "close.closed_incomplete")
+    assert counts == [dict.fromkeys(told, 12), {}]
+    for node in nodes:
+        incident = account.aws.incident(node)
+        assert incident is not None
+        assert sum(one.step is Step.CLOSE for one in incident.entries) == 1
+
+
+def test_a_late_copy_of_a_notice_opens_no_closed_incident_again(account: SweptAccount) -> None:
+    account.tell(NODE, WHOLE)
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed": 1}
+    account.tell(NODE, dict.fromkeys(REQUESTED, Outcome.MISSED), second=900)
+    assert account.sweep(seconds=960) == {}
+    assert account.sweep(seconds=1020) == {}
+    assert account.calls() == ["scan"]
+
+
+def test_hundreds_of_copies_of_a_notice_are_cleared_in_bounded_steps(account: SweptAccount) -> None:
+    account.tell(NODE, WHOLE)
+    for second in range(100):
+        account.tell(NODE, {Step.DEREGISTER: Outcome.NOT_REGISTERED}, second=2 + second / 2)
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed": 1}
+    assert account.sweep(seconds=PAST_GRACE + 60) == {}
+    account.sweep(seconds=PAST_GRACE + 120)
+    assert account.calls() == ["scan"]
+
+
+def test_many_incidents_are_closed_in_few_calls(account: SweptAccount) -> None:
+    nodes = [f"i-{number:017x}" for number in range(1, 31)]
+    account.aws.table.write(entry(node, step, outcome) for node in nodes for step, outcome in WHOLE.items())
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed": 30}
+    calls = account.calls()
+    assert {name: calls.count(name) for name in sorted(set(calls))} == {
+        "describe_instances": 1,
+        "query": 1,
+        "scan": 1,
+        "transact_write_items": 2,
+    }
+
+
+def test_a_thousand_nodes_are_looked_at_in_five_calls(account: SweptAccount) -> None:
+    nodes = [f"i-{number:017x}" for number in range(1, 1001)]
+    account.machines.states = dict.fromkeys(nodes, "running")
+    assert len(read_machines(account.ec2, nodes, tag_key=TAG)) == 1000
+    assert account.calls() == ["describe_instances"] * 5
+
+
+def test_what_aws_does_not_serve_is_left_to_the_next_sweep(account: SweptAccount, metrics: Metrics) -> None:
+    account.tell(NODE, WHOLE)
+    account.aws.journal.fail("describe_instances", "RequestLimitExceeded", times=1)
+    assert account.sweep(seconds=PAST_GRACE) == {}
+    assert metrics()[("none", "sweep.cut_short")] == [1]
+    assert account.sweep(seconds=PAST_GRACE + 60) == {"close.closed": 1}
+
+
+def test_what_aws_refuses_raises_the_functions_alarm(account: SweptAccount) -> None:
+    account.aws.journal.fail("scan", "AccessDeniedException", times=1)
+    with pytest.raises(PermanentAwsError, match="dynamodb:Scan"):
+        account.sweep(seconds=PAST_GRACE)
+
+
+ENVIRONMENT = {
+    "FLEET_TAG_KEY": TAG,
+    "INCIDENTS_TABLE": "incidents",
+    "INCIDENTS_FLEET_INDEX": "by_fleet",
+    "INCIDENTS_OPEN_INDEX": "open",
+    "INCIDENT_TTL_DAYS": "90",
+    "GRACE_SECONDS": "120",
+    "BOOT_LIMIT_SECONDS": "1800",
+    "POWERTOOLS_SERVICE_NAME": "sweep_incidents",
+    "POWERTOOLS_METRICS_NAMESPACE": "SpotFailover",
+}
+
+
+def load_handler(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delitem(sys.modules, "sweep_incidents.handler", raising=False)
+    return importlib.import_module("sweep_incidents.handler").handler
+
+
+def test_the_handler_sweeps_and_answers_with_what_it_wrote(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    aws.table.write([entry(NODE, Step.REPLACEMENT_REQUEST, Outcome.NO_GROUP)])
+    context = SimpleNamespace(
+        function_name="function",
+        memory_limit_in_mb=512,
+        invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:function",
+        aws_request_id="52fdfc07-2182-154f-163f-5f0f9a621d72",
+    )
+    answer = load_handler(monkeypatch)({}, context)
+    assert answer["close.closed_incomplete"] == 1, "the sample's notice is long past"
+
+
+@pytest.mark.parametrize("missing", ENVIRONMENT)
+def test_each_missing_setting_fails_the_cold_start_by_name(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv(missing)
+    with pytest.raises(SettingsError, match=missing):
+        load_handler(monkeypatch)
