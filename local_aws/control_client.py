@@ -180,6 +180,10 @@ class Control:
             self._mapping("POST", "events", {**event, "resources": list(resources), "time": time})["id"]
         )
 
+    def schedules(self, *, paused: bool = False, time_factor: float = 1.0) -> None:
+        """Let schedules run by the clock, with their periods multiplied, or only when they are asked to."""
+        self._request("POST", "schedules", {"paused": paused, "time_factor": time_factor})
+
     def run_schedule(self, name: str) -> dict[str, Any]:
         """Run a schedule of EventBridge Scheduler out of turn and wait: error (None: none), and payload."""
         return self._mapping("POST", "run-schedule", {"name": name})

@@ -1,7 +1,7 @@
 """EventBridge Scheduler: what the deployed schedules invoke, by the clock and when a test asks for it.
 
 After the EventBridge Scheduler user guide: a schedule invokes its target under its own role, which has to
-trust scheduler.amazonaws.com and allow the call; `rate(...)` counts from the schedule's creation. Emulated are
+trust scheduler.amazonaws.com and allow the call; `rate(...)` counts from the schedule's creation. Emulated:
 schedules at a rate, without a flexible window, of Lambda functions, that try nothing twice. Everything else
 is refused by its name.
 """
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SERVICE = "scheduler.amazonaws.com"
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 _SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 
 
 class UnsupportedScheduleError(ValueError):
@@ -67,6 +67,8 @@ class Schedules:
         self._functions = functions
         self._authorizer = authorizer
         self._last_runs: dict[str, float] = {}
+        self._paused = False
+        self._time_factor = 1.0
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -78,6 +80,14 @@ class Schedules:
     def stop(self) -> None:
         """Run nothing more."""
         self._stopped.set()
+
+    def change(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Set `paused`, `time_factor`, or both; see `Control.schedules`."""
+        factor = float(given.get("time_factor") or 1.0)
+        if factor <= 0:
+            raise ValueError(f"time_factor must be above 0, not {factor}")
+        self._paused, self._time_factor = bool(given.get("paused")), factor
+        return {"paused": self._paused, "time_factor": factor}
 
     def run_now(self, name: str) -> dict[str, Any]:
         """Run a schedule out of turn and wait; return what the function answered. Raises LookupError."""
@@ -96,10 +106,10 @@ class Schedules:
         with self._world.lock:
             for schedule in self._schedules():
                 last = self._last_runs.setdefault(schedule.arn, now)
-                late = now - last >= rate_seconds(schedule.schedule_expression)
+                late = now - last >= rate_seconds(schedule.schedule_expression) * self._time_factor
                 if late:
                     self._last_runs[schedule.arn] = now
-                if late and schedule.state == "ENABLED":
+                if late and schedule.state == "ENABLED" and not self._paused:
                     due.append(schedule)
         return due
 
@@ -171,4 +181,5 @@ def install(world: World, functions: Functions, authorizer: Authorizer) -> None:
     schedules = Schedules(world, functions, authorizer)
     threading.Thread(target=schedules.run, name="schedules", daemon=True).start()
     world.on_stop(schedules.stop)
+    world.route("POST", "schedules", schedules.change)
     world.route("POST", "run-schedule", lambda given: schedules.run_now(str(given["name"])))

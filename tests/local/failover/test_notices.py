@@ -173,5 +173,7 @@ def test_a_notice_past_its_deadline_is_recorded_as_missed_and_dropped(fleet: Dep
     _settled(fleet, functions_more_than=before)
     incident = fleet.incident(node.instance_id)
     assert incident is not None
-    assert set(incident.outcomes.values()) == {Outcome.MISSED}
+    # A sweep may have closed it by now.
+    asked = (Step.DEREGISTER, Step.DRAIN_COMMAND, Step.REPLACEMENT_REQUEST)
+    assert {incident.outcomes.get(step) for step in asked} == {Outcome.MISSED}
     assert node.instance_id in {each.instance_id for each in fleet.in_service()}
