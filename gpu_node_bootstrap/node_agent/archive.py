@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Callable
@@ -12,6 +11,7 @@ from .errors import CommandError
 
 MOST_BYTES = 8 * 1024**3
 MOST_FILES = 200_000
+CHUNK_BYTES = 1024 * 1024
 
 
 class ArchiveError(CommandError):
@@ -19,8 +19,9 @@ class ArchiveError(CommandError):
 
 
 def unpack(archive: Path, into: Path, *, stopped: Callable[[], bool], most_bytes: int = MOST_BYTES) -> int:
-    """Unpack into a new folder; return the bytes. Raises ArchiveError.
+    """Unpack into a new folder; return the bytes. Raises ArchiveError, and what `stopped` raises.
 
+    `stopped` is asked before each piece of each file, so that no large one holds up whoever wants an end.
     tarfile's own filter for this came to Python 3.9 in a late patch, so it is not to be relied on.
     """
     size = 0
@@ -28,17 +29,17 @@ def unpack(archive: Path, into: Path, *, stopped: Callable[[], bool], most_bytes
         with tarfile.open(archive, "r:gz") as tar:
             for count, member in enumerate(tar):
                 size += member.size
-                if stopped():
-                    raise ArchiveError("stopped")
                 if size > most_bytes or count >= MOST_FILES:
                     raise ArchiveError("the archive holds more than a compile cache would")
-                _unpack_member(tar, member, into)
+                _unpack_member(tar, member, into, stopped)
     except (tarfile.TarError, OSError, EOFError, ValueError) as err:
         raise ArchiveError(f"the archive is broken: {err}") from err
     return size
 
 
-def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+def _unpack_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path, stopped: Callable[[], bool]
+) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise ArchiveError(f"the archive holds a path that leads out: {member.name!r}")
@@ -54,4 +55,9 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) ->
     # A name that comes twice would be a way to write through what the first one made.
     mode = 0o755 if member.mode & 0o100 else 0o644
     with content, open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        shutil.copyfileobj(content, file, 1024 * 1024)
+        while not stopped():
+            chunk = content.read(CHUNK_BYTES)
+            if not chunk:
+                return
+            file.write(chunk)
+    raise ArchiveError("stopped")

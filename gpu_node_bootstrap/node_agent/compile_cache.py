@@ -6,13 +6,18 @@ that does not fit costs a download and nothing else (vLLM documentation, "torch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from .archive import unpack
+from .boot import Phase
 from .commands import Commands
 from .container_user import engine_cache
 from .errors import CommandError
@@ -21,8 +26,8 @@ from .settings import EngineKind, Settings
 
 FORMAT = 1
 CALL_SECONDS = 20.0
-DOWNLOAD_SECONDS = 110.0
-"""Less than the phase's limit: a cache that is slow to come is given up, and not the boot."""
+PATIENCE = 0.8
+"""The part of its phase's limit that a restore may take: a slow cache is given up, and not the boot."""
 KEPT = ("torch_compile_cache", "modelinfos", "triton", "flashinfer")
 """Folders below VLLM_CACHE_ROOT; what else is there, such as model files, is not compiled."""
 MOST_UPLOAD_BYTES = 5 * 1024**3
@@ -45,6 +50,12 @@ class CompileCache:
         self._commands = commands
         self._log = log
         self._missed = False
+        self._key: str | None = None
+        process = settings.engine is EngineKind.PROCESS
+        # Root writes nothing in a folder of the container's own user, who could put a link in its way. It is
+        # the same file system: what is unpacked gets to its place by a rename, whole or not at all.
+        self._scratch = root if process else Path(settings.container_cache)
+        self._give_up_at = 0.0
         bucket, _, prefix = settings.artifacts_uri[len("s3://") :].partition("/")
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
 
@@ -54,6 +65,8 @@ class CompileCache:
             return {"source": "off"}
         if any((self._root / name).is_dir() for name in KEPT):
             return {"source": "disk"}
+        limit = PATIENCE * self._settings.phase_limits[Phase.COMPILE_CACHE]
+        self._give_up_at = time.monotonic() + limit
         try:
             return {"source": "s3", "bytes": self._fetched()}
         except (CommandError, OSError) as err:
@@ -62,7 +75,7 @@ class CompileCache:
             self._missed = any(sign in str(err) for sign in _MISSING)
             if self._missed:
                 return {"source": "none"}
-            self._log.warning("compile_cache_not_restored", error=str(err))
+            self._log.warning("compile_cache_not_restored", error=str(err), key=self._key)
             return {"source": "none", "error": str(err)}
 
     def save(self) -> None:
@@ -78,7 +91,15 @@ class CompileCache:
                 self._log.warning("compile_cache_not_saved", error=str(err))
 
     def key(self) -> str:
-        """Return the object's key: the same for engines that compile the same."""
+        """Return the object's key: the same for engines that compile the same. Raises CommandError.
+
+        It is found once: what was looked for under it is stored under it.
+        """
+        if self._key is None:
+            self._key = self._made_key()
+        return self._key
+
+    def _made_key(self) -> str:
         told = {
             "format": FORMAT,
             "engine": self._settings.image or _without_address(self._settings.engine_command),
@@ -91,30 +112,47 @@ class CompileCache:
         return f"{self._prefix}{digest[:32]}.tar.gz"
 
     def _processor(self) -> str:
-        try:
-            return self._commands.run(
-                "nvidia-smi", "--query-gpu=name", "--format=csv,noheader", timeout_seconds=CALL_SECONDS
-            ).strip()
-        except CommandError:
+        if shutil.which("nvidia-smi") is None:
             return "cpu"
+        query = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+        return self._commands.run(*query, timeout_seconds=CALL_SECONDS).strip()
 
     def _fetched(self) -> int:
-        self._root.mkdir(parents=True, exist_ok=True)
-        # Beside its place, so that it gets there by a rename: whole or not at all.
-        with tempfile.TemporaryDirectory(prefix=".compile-cache-", dir=self._root) as scratch:
+        source = f"s3://{self._bucket}/{self.key()}"
+        with self._scratch_folder() as scratch:
             archive, unpacked = Path(scratch, "archive"), Path(scratch, "unpacked")
             unpacked.mkdir()
-            self._aws(
-                *("s3", "cp", "--only-show-errors", f"s3://{self._bucket}/{self.key()}", str(archive)),
-                timeout_seconds=DOWNLOAD_SECONDS,
-            )
-            size = unpack(archive, unpacked, stopped=lambda: self._commands.stopped)
+            fetch = ("s3", "cp", "--only-show-errors", source, str(archive))
+            self._aws(*fetch, timeout_seconds=max(0.1, self._give_up_at - time.monotonic()))
+            size = unpack(archive, unpacked, stopped=self._unpacks_no_more)
             if self._owner is not None:
                 give_away(unpacked, self._owner)
-            for name in KEPT:
-                if (unpacked / name).is_dir():
-                    os.rename(unpacked / name, self._root / name)
+            self._root.mkdir(parents=True, exist_ok=True)
+            with self._opened_root() as root:
+                for name in KEPT:
+                    if (unpacked / name).is_dir():
+                        os.rename(unpacked / name, name, dst_dir_fd=root)
         return size
+
+    def _unpacks_no_more(self) -> bool:
+        if time.monotonic() > self._give_up_at:
+            raise CommandError("the compile cache took too long to come")
+        return self._commands.stopped
+
+    @contextlib.contextmanager
+    def _scratch_folder(self) -> Iterator[Path]:
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".compile-cache-", dir=self._scratch) as scratch:
+            yield Path(scratch)
+
+    @contextlib.contextmanager
+    def _opened_root(self) -> Iterator[int]:
+        """Give the engine's folder itself: its name is the engine's to change. Raises OSError for a link."""
+        root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            yield root
+        finally:
+            os.close(root)
 
     def _stored(self) -> bool:
         try:
@@ -126,11 +164,11 @@ class CompileCache:
         return True
 
     def _store(self, made: list[str]) -> None:
-        with tempfile.TemporaryDirectory(prefix=".compile-cache-", dir=self._root) as scratch:
-            archive = Path(scratch, "archive")
+        with self._scratch_folder() as scratch, self._opened_root() as root:
+            archive = scratch / "archive"
             # The engine serves by now, and comes first.
             pack = ("nice", "-n", "19", "tar", "--create", "--gzip", "--file", str(archive))
-            self._commands.run(*pack, "--directory", str(self._root), "--", *made)
+            self._commands.run(*pack, "--directory", f"/proc/{os.getpid()}/fd/{root}", "--", *made)
             size = archive.stat().st_size
             if size > MOST_UPLOAD_BYTES:
                 raise CommandError(f"the compile cache is too large to keep: {size} bytes")
@@ -165,7 +203,7 @@ def give_away(folder: Path, owner: tuple[int, int]) -> None:
 def cache_root(settings: Settings) -> Path:
     """Return the engine's VLLM_CACHE_ROOT as the agent sees it."""
     given = os.environ.get("VLLM_CACHE_ROOT") if settings.engine is EngineKind.PROCESS else None
-    return Path(given) if given else engine_cache(settings) / "vllm"
+    return Path(given).resolve() if given else engine_cache(settings) / "vllm"
 
 
 def _without_address(command: tuple[str, ...]) -> list[str]:

@@ -35,7 +35,8 @@ def make_folders(settings: Settings) -> None:
     for folder in (cache, cache / "vllm"):
         folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            os.chown(folder, *CONTAINER_USER)
+            # The engine may have put a link there: nothing of the machine's becomes its own by that.
+            os.chown(folder, *CONTAINER_USER, follow_symlinks=False)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ PY
   *) echo "not emulated: $*" >&2; exit 252 ;;
 esac
 """
-DOCKER = r"""#!/bin/bash
+DOCKER = r"""
 state=%s
 echo "$*" >> "$state/docker-calls"
 case "$1" in
@@ -88,10 +88,14 @@ class Cloud:
     def __post_init__(self) -> None:
         self.state.mkdir()
         self.aws.behaves(AWS % self.state)
-        docker = self.aws.directory / "docker"
-        docker.write_text(DOCKER % self.state)
-        docker.chmod(0o755)
+        self.program("docker", DOCKER % self.state)
         self.lend(**CREDENTIALS)
+
+    def program(self, name: str, shell: str) -> None:
+        """Put a program on PATH."""
+        path = self.aws.directory / name
+        path.write_text(f"#!/bin/bash\n{shell}\n")
+        path.chmod(0o755)
 
     def lend(self, **credentials: str) -> None:
         told = {"Credentials": {**CREDENTIALS, **credentials}}

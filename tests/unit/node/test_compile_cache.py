@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpu_node_bootstrap.node_agent import archive
+from gpu_node_bootstrap.node_agent import archive, compile_cache
 from gpu_node_bootstrap.node_agent.archive import ArchiveError, unpack
 from gpu_node_bootstrap.node_agent.commands import Commands
 from gpu_node_bootstrap.node_agent.compile_cache import CompileCache, cache_root
@@ -162,9 +163,7 @@ def test_the_key_follows_what_is_compiled_and_nothing_else(cloud: Cloud) -> None
         {"WEIGHTS_URI": "s3://models/chat"},
     ):
         assert node(cloud, **change).key() != key
-    gpu = cloud.aws.directory / "nvidia-smi"
-    gpu.write_text("#!/bin/sh\necho NVIDIA L40S\n")
-    gpu.chmod(0o755)
+    cloud.program("nvidia-smi", "echo NVIDIA L40S")
     assert node(cloud).key() != key
 
 
@@ -195,13 +194,84 @@ def test_an_archive_that_does_more_than_hold_files_is_dropped(cloud: Cloud, bad:
     packed(cloud, member("torch_compile_cache/good"), bad)
     assert node(cloud).restore()["source"] == "none"
     assert cloud.warnings() == ["compile_cache_not_restored"]
-    assert list((cloud.state / "one/engine/vllm").iterdir()) == []
+    assert list((cloud.state / "one").iterdir()) == []
     assert not list(cloud.state.rglob("escape"))
 
 
 def test_a_name_that_comes_twice_is_refused(cloud: Cloud) -> None:
     packed(cloud, member("torch_compile_cache/a"), member("torch_compile_cache/a"))
     assert node(cloud).restore()["source"] == "none"
+
+
+@pytest.mark.parametrize("slow", ["nvidia-smi", "download", "unpacking"])
+def test_a_cache_that_is_slow_to_come_is_given_up_before_its_phase_is(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    packed(cloud, member("torch_compile_cache/a"), content=b"a")
+    if slow == "nvidia-smi":
+        monkeypatch.setattr(compile_cache, "CALL_SECONDS", 0.1)
+        cloud.program("nvidia-smi", "exec sleep 60")
+    elif slow == "download":
+        (cloud.state / "hang-s3").touch()
+    else:
+        monkeypatch.setattr(archive, "_unpack_member", unpack_for_ever)
+    began = time.monotonic()
+    restored = node(cloud, PHASE_LIMITS='{"compile_cache": 1.5}').restore()
+    assert time.monotonic() - began < 1.5
+    assert restored["source"] == "none"
+    assert cloud.warnings() == ["compile_cache_not_restored"]
+
+
+def unpack_for_ever(*arguments: Any) -> None:
+    stopped = arguments[-1]
+    while not stopped():
+        time.sleep(0.01)
+
+
+def test_what_was_looked_for_under_a_key_is_stored_under_it(cloud: Cloud) -> None:
+    cloud.program("nvidia-smi", "echo NVIDIA L40S")
+    cache = node(cloud)
+    assert cache.restore() == {"source": "none"}
+    cloud.program("nvidia-smi", "exit 9")
+    compiled(cloud)
+    cache.save()
+    assert [path.name for path in stored(cloud)] == [Path(cache.key()).name]
+
+
+def test_a_gpu_that_says_nothing_is_no_cpu(cloud: Cloud) -> None:
+    cloud.program("nvidia-smi", "exit 9")
+    cache = node(cloud)
+    assert cache.restore()["source"] == "none"
+    compiled(cloud)
+    cache.save()
+    assert stored(cloud) == []
+    assert cloud.aws.calls == []
+
+
+def test_root_packs_where_the_engine_can_put_no_link_in_its_way(cloud: Cloud) -> None:
+    cache = node(cloud)
+    cache.restore()
+    compiled(cloud)
+    cloud.program("tar", f'echo "$*" >> {cloud.state}/tar-calls; exec /bin/tar "$@"')
+    cache.save()
+    (call,) = (cloud.state / "tar-calls").read_text().splitlines()
+    written = Path(call.split("--file ")[1].split()[0])
+    assert written.parent.parent == cloud.state / "one", "beside the engine's own folder, not in it"
+
+
+def test_the_engines_folder_is_not_looked_for_behind_a_link_of_its_own(cloud: Cloud) -> None:
+    cache = node(cloud)
+    cache.restore()
+    root = compiled(cloud)
+    root.rename(cloud.state / "somebody-elses")
+    root.symlink_to(cloud.state / "somebody-elses")
+    cache.save()
+    assert cloud.warnings() == ["compile_cache_not_saved"]
+    assert stored(cloud) == []
+    packed(cloud, member("triton/a"), content=b"a")
+    (cloud.state / "somebody-elses/torch_compile_cache").rename(cloud.state / "away")
+    assert node(cloud).restore()["source"] == "none"
+    assert not (cloud.state / "somebody-elses/triton").exists()
 
 
 def test_a_broken_archive_is_dropped(cloud: Cloud) -> None:
@@ -224,6 +294,8 @@ def test_an_archive_that_grows_too_large_or_holds_too_many_files_is_left(
 
 
 def test_unpacking_ends_when_the_preparation_is_stopped(cloud: Cloud, tmp_path: Path) -> None:
-    path = packed(cloud, member("a"), content=b"a")
+    path = packed(cloud, member("a"), content=bytes(3 * archive.CHUNK_BYTES))
+    answers = iter([False, True])
     with pytest.raises(ArchiveError, match="stopped"):
-        unpack(path, tmp_path / "out", stopped=lambda: True)
+        unpack(path, tmp_path / "out", stopped=lambda: next(answers))
+    assert (tmp_path / "out/a").stat().st_size == archive.CHUNK_BYTES, "in the middle of a file"

@@ -342,6 +342,18 @@ def test_the_container_writes_its_cache_and_only_reads_the_weights(tmp_path: Pat
         assert (cache / "weights").stat().st_uid == 0
 
 
+def test_a_link_that_the_engine_left_gives_it_nothing_of_the_machines(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives folders away")
+    make_folders(settings(tmp_path))
+    of_the_machine = tmp_path / "of-the-machine"
+    of_the_machine.mkdir()
+    (tmp_path / "cache/engine/vllm").rmdir()
+    (tmp_path / "cache/engine/vllm").symlink_to(of_the_machine)
+    make_folders(settings(tmp_path))
+    assert of_the_machine.stat().st_uid == 0
+
+
 def test_neither_the_key_nor_credentials_are_among_the_arguments(tmp_path: Path) -> None:
     assert SECRET not in " ".join(words(tmp_path))
     assert SECRET not in repr(PREPARED)
