@@ -179,10 +179,9 @@ class Targets:
     def acquire(self, arns: Sequence[str]) -> Lease | None:
         """Choose a target of the groups for one request; None if there is none to choose.
 
-        Healthy targets only, or, where none is healthy, all that are registered ("fail open"; user guide,
-        "Health checks" and "Target group health": traffic goes "to all targets that are available"). AWS does
-        not say whether one whose first checks are under way is among these; the guide's list of what leads to
-        a 503 has no registered target, and unused ones alone. One that drains is registered no more.
+        Healthy targets only, or, where none is, all that are registered ("fail open"; user guide, "Health
+        checks" and "Update health settings for your Application Load Balancer target group"). One whose first
+        checks are under way is registered (open-guides/og-aws#116 saw it get requests), one that drains is not.
         """
         with self._lock:
             candidates = [t for t in self._targets.values() if t.group_arn in arns]

@@ -74,9 +74,13 @@ def test_a_whole_fleet_that_goes_at_once_loses_no_request(fleet: DeployedFleet) 
         incidents = [fleet.incident_with(node, "deregistered_at") for node in nodes]
         before = clients.answered
         wait_for("answers by the replacements", lambda: clients.answered > before + 2 * CLIENTS)
-    assert clients.lost == []
+    assert clients.lost == [], (
+        f"{clients.answered} were answered, {clients.retried} of them at a later attempt"
+    )
+    print(f"{clients.answered} were answered, {clients.retried} of them at a later attempt")
     held = [_outcomes(incident) for incident in incidents]
-    assert [Outcome.HELD, Outcome.DEREGISTERED] in held, "the last of them stayed"
+    assert any(Outcome.HELD in one for one in held), "the last of them stayed"
+    assert {one[-1] for one in held} == {Outcome.DEREGISTERED}
     kept = [_states(fleet, node, since) for node, one in zip(nodes, held, strict=True) if Outcome.HELD in one]
     # Detaching deregistered it, and it was taken back; it leaves when a replacement is healthy.
     assert all(states[0] == "draining" and states.count("initial") >= 1 for states in kept), kept
