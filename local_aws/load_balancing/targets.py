@@ -181,7 +181,7 @@ class Targets:
 
         Healthy targets only, or, where none is, all that are registered ("fail open"; user guide, "Health
         checks" and "Update health settings for your Application Load Balancer target group"). One whose first
-        checks are under way is registered (open-guides/og-aws#116 saw it get requests), one that drains is not.
+        checks are under way is registered (open-guides/og-aws#116 saw it get some), one that drains is not.
         """
         with self._lock:
             candidates = [t for t in self._targets.values() if t.group_arn in arns]
