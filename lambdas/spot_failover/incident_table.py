@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from spot_failover.batches import chunks
 from spot_failover.errors import RetryableAwsError, aws_call
 from spot_failover.incidents import Entry, Incident, fold, fold_all
-from spot_failover.outcomes import Disposition, Outcome, Step, disposition
+from spot_failover.outcomes import Outcome, Step
 from spot_failover.timestamps import format_milliseconds, parse_utc
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BATCH_WRITE_LIMIT = 25  # items, by DynamoDB's API reference
 UNPROCESSED_PAUSES = (0.1, 0.4)  # seconds before each further attempt at items a batch left over
 KEY, SORT = "incident", "entry"
-# On what the functions of a notice settle, until the incident is closed: only such items are in the index.
+# On what the functions of a notice write, until the incident is closed: only such items are in the index.
 OPEN = "open_incident"
 _OPENING = frozenset({Step.DEREGISTER, Step.DRAIN_COMMAND, Step.REPLACEMENT_REQUEST})
 
@@ -146,7 +146,7 @@ class IncidentTable:
                 "noticed_at": format_milliseconds(entry.noticed_at),
                 "deadline": format_milliseconds(entry.deadline),
                 "expires_at": self._expires_at(entry),
-                **({OPEN: entry.incident} if _opens(entry) else {}),
+                **({OPEN: entry.incident} if entry.step in _OPENING else {}),
             }
         )
 
@@ -174,11 +174,6 @@ def _refused_claim(error: ClientError) -> Claim:
             error.response["Error"]["Code"] = "TransactionConflictException"
         raise error
     return Claim.REPLACEMENT_TAKEN if codes[0] == "ConditionalCheckFailed" else Claim.DEPARTURE_TAKEN
-
-
-def _opens(entry: Entry) -> bool:
-    # Not what is tried again: a storm's refusals would fill the index, and the last try is settled some way.
-    return entry.step in _OPENING and disposition(entry.outcome) is not Disposition.RETRY
 
 
 def _sort_key(entry: Entry) -> str:
