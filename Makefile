@@ -11,6 +11,7 @@ NOTICE_SECONDS ?= 120
 # Of make demo; make endurance has its own.
 INTERRUPTIONS ?= 2
 CLIENTS ?= 4
+# All by default: what runs engines and fleets one after another, the rest on two processors.
 TESTS ?= tests
 # Of make bench: pairs of starts. Of make soak: boots and drains.
 RUNS ?= 3
@@ -77,7 +78,12 @@ endurance: setup-$(ENGINE) ## Interrupt a hundred nodes in a row under steady tr
 .PHONY: test
 test: setup-real lint ## Everything: lint, types, unit, infrastructure, and the local AWS with real vLLM.
 	@scripts/install-cloud-init .cache/cloud-init
+ifeq ($(TESTS),tests)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/local tests
+	@$(BIN)/python -m pytest tests/local
+else
 	@$(BIN)/python -m pytest $(TESTS)
+endif
 
 .PHONY: lint
 lint: $(BIN)/.installed ## ruff, mypy --strict and shellcheck.
