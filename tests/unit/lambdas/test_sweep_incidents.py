@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from spot_failover.errors import PermanentAwsError, SettingsError
 from spot_failover.outcomes import Outcome, Step
-from sweep_incidents.surroundings import read_machines
+from sweep_incidents.surroundings import GroupView, read_machines
 
 from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws
 from tests.unit.lambdas.sweep_kit import (
@@ -78,6 +78,13 @@ def test_a_fleet_without_the_agent_has_its_incidents_closed_without_a_boot(accou
     account.tell(NODE, {**REQUESTED, Step.DRAIN: Outcome.UNREPORTED, Step.REPLACEMENT: Outcome.IN_SERVICE})
     assert account.sweep(seconds=PAST_GRACE) == {"close.closed_incomplete": 1}
     assert missing(account) == ["drain"]
+
+
+def test_a_boot_that_is_never_told_keeps_no_incident_open(account: SweptAccount) -> None:
+    account.tell(NODE, DRAINED)
+    account.tell(NODE, {Step.REPLACEMENT: Outcome.IN_SERVICE}, second=200)
+    assert account.sweep(seconds=319) == {}
+    assert account.sweep(seconds=321) == {"close.closed": 1}
 
 
 def test_what_never_happened_is_told_once_and_the_replacement_has_longer(
@@ -164,6 +171,21 @@ def test_a_detach_whose_answer_got_lost_is_ours(account: SweptAccount) -> None:
     account.machines.states[NODE] = "stopped"
     account.sweep(seconds=PAST_GRACE)
     assert account.machines.states[NODE] == "terminated"
+
+
+def test_a_detach_whose_record_got_lost_shows_by_the_launch_after_it(account: SweptAccount) -> None:
+    account.tell(NODE, {**WHOLE, Step.REPLACEMENT_REQUEST: Outcome.ALREADY_DETACHED})
+    account.machines.states[NODE] = "stopped"
+    account.sweep(seconds=PAST_GRACE)
+    assert account.machines.states[NODE] == "terminated"
+
+
+def test_an_instance_that_lost_the_fleets_tag_is_nobody_of_ours(account: SweptAccount) -> None:
+    account.tell(NODE, WHOLE)
+    account.machines.states[NODE] = "running"
+    account.machines.untagged.add(NODE)
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed": 1}
+    assert account.machines.states[NODE] == "running"
 
 
 def test_a_detached_node_that_somebody_took_into_a_group_of_theirs_is_kept(account: SweptAccount) -> None:
@@ -256,6 +278,21 @@ def test_a_group_that_launches_nothing_is_told_with_its_reason_and_not_fought(
     assert incident is not None
     (lag,) = [one for one in incident.entries if one.outcome is Outcome.GROUP_LAGS]
     assert lag.detail == {"group": GROUP, "desired": 2, "unfilled": 2, "suspended": ["Launch"]}
+
+
+@pytest.mark.parametrize(
+    ("states", "unfilled"),
+    [
+        ([], 2),
+        (["InService"], 1),
+        (["InService", "Pending:Wait"], 0),
+        (["InService", "Terminating:Wait", "Detaching", "Standby"], 1),
+        (["InService", "InService", "InService"], 0),
+    ],
+)
+def test_a_gap_is_what_is_neither_there_nor_coming(states: list[str], unfilled: int) -> None:
+    members = {str(number): state for number, state in enumerate(states)}
+    assert GroupView("g", "chat", 2, members, ()).unfilled == unfilled
 
 
 def test_a_launch_under_way_is_no_lag(account: SweptAccount) -> None:
