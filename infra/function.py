@@ -21,8 +21,12 @@ from infra.permissions import on
 FUNCTION_TIMEOUT = Duration.seconds(20)
 # Lambda wants at least the function's timeout; no longer, for a crashed function's messages wait for it.
 VISIBILITY_TIMEOUT = Duration.seconds(24)
-# The net below the function's own rule, which gives a message up when its deadline has passed.
-MAX_RECEIVES = 20
+# The net below the function's own rule, which gives a message up when its deadline has passed. A node that is
+# held in its target groups is looked at every other second of its notice.
+MAX_RECEIVES = 150
+# One function takes a storm as a whole, the second is for what comes meanwhile. Lambda allows no fewer, and
+# more would only share the same limits on AWS's calls among smaller batches.
+MAX_CONCURRENCY = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ class FailoverFunction(Construct):
             target=self.function,
             event_source_arn=self.queue.queue_arn,
             batch_size=10,
+            max_concurrency=MAX_CONCURRENCY,
             report_batch_item_failures=True,
         )
         DeadLetterAlarm(

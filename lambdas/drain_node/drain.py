@@ -1,4 +1,4 @@
-"""Tell nodes to drain: one Run Command for each fleet and batch, with each node's own deadline in it."""
+"""Tell nodes to drain: one Run Command for up to fifty of any fleets, with each node's own deadline in it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from spot_failover.batches import chunks
-from spot_failover.departures import ActionResult, Departure, by_fleet, failure
-from spot_failover.errors import AwsCallError, aws_call
+from spot_failover.departures import ActionResult, Departure, failure
+from spot_failover.errors import AwsCallError, PermanentAwsError, aws_call
 from spot_failover.outcomes import Outcome
 from spot_failover.timestamps import format_seconds
 
@@ -34,6 +34,20 @@ def delivery_timeout(departures: Iterable[Departure], *, now: datetime) -> int:
     return max(MINIMUM_TIMEOUT, ceil(left))
 
 
+def comment(departures: Sequence[Departure]) -> str:
+    """Return what an operator reads beside the command: how many nodes, of which fleets."""
+    fleets = dict.fromkeys(departure.node.fleet for departure in departures)
+    return f"spot failover: drain {len(departures)} of {', '.join(fleets)}"[:100]
+
+
+def named(departures: Iterable[Departure], error: AwsCallError) -> list[Departure]:
+    """Return the departures that a refusal names, as "Instances [[i-...]] not in a valid state" does.
+
+    No wording is a contract: the refusal may as well name none of them.
+    """
+    return [one for one in departures if one.node.instance_id in str(error)]
+
+
 class Drain:
     """Commands drains. A node that is told again joins the drain it is in."""
 
@@ -44,12 +58,11 @@ class Drain:
     def __call__(self, departures: Sequence[Departure], now: datetime) -> dict[str, ActionResult]:
         """Answer for each departure, by instance id."""
         results: dict[str, ActionResult] = {}
-        for fleet, going in by_fleet(departures).items():
-            for chunk in chunks(going, COMMAND_LIMIT):
-                results |= self._command(fleet, chunk, now)
+        for chunk in chunks(departures, COMMAND_LIMIT):
+            results |= self._command(chunk, now)
         return results
 
-    def _command(self, fleet: str, going: Sequence[Departure], now: datetime) -> dict[str, ActionResult]:
+    def _command(self, going: Sequence[Departure], now: datetime) -> dict[str, ActionResult]:
         instance_ids = [departure.node.instance_id for departure in going]
         try:
             with aws_call("ssm:SendCommand"):
@@ -58,14 +71,26 @@ class Drain:
                     InstanceIds=instance_ids,
                     Parameters={"Deadlines": [deadlines_parameter(going)]},
                     TimeoutSeconds=delivery_timeout(going, now=now),
-                    Comment=f"spot failover: drain {len(going)} of {fleet}"[:100],
+                    Comment=comment(going),
                 )
         except AwsCallError as error:
-            if error.code != INVALID_INSTANCE:
-                return dict.fromkeys(instance_ids, failure(error))
-            if len(going) == 1:
-                # Its agent has not registered yet, which can take two minutes from the launch.
-                return {instance_ids[0]: ActionResult(Outcome.NOT_MANAGED, {"error": str(error)[:300]})}
-            return {key: result for one in going for key, result in self._command(fleet, [one], now).items()}
+            return self._refused(going, error, now)
         command_id = answer["Command"]["CommandId"]
         return dict.fromkeys(instance_ids, ActionResult(Outcome.COMMANDED, {"command_id": command_id}))
+
+    def _refused(
+        self, going: Sequence[Departure], error: AwsCallError, now: datetime
+    ) -> dict[str, ActionResult]:
+        """Answer for the nodes that the refusal is about, and tell the others without them."""
+        refusal = failure(error)
+        if error.code == INVALID_INSTANCE:
+            # A node's agent has not registered yet, which can take two minutes from the launch.
+            refusal = ActionResult(Outcome.NOT_MANAGED, {"error": str(error)[:300]})
+        culprits = named(going, error) if isinstance(error, PermanentAwsError) else list(going)
+        if not culprits and error.code == INVALID_INSTANCE and len(going) > 1:
+            middle = len(going) // 2
+            return self._command(going[:middle], now) | self._command(going[middle:], now)
+        refused = culprits or going
+        others = [one for one in going if one not in refused]
+        results = {one.node.instance_id: refusal for one in refused}
+        return results | self._command(others, now) if others else results

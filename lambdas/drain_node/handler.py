@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from spot_failover.clients import CLIENT_CONFIG, RECORD_CONFIG
+from spot_failover.clients import CLIENT_CONFIG, QUEUE_CONFIG, RECORD_CONFIG
+from spot_failover.departures import parts_of_any_fleets
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Step
 from spot_failover.settings import DrainSettings
@@ -23,8 +24,9 @@ function = NoticeFunction(
     Drain(boto3.client("ssm", config=CLIENT_CONFIG), document=settings.drain_document),
     settings=settings,
     ec2=boto3.client("ec2", config=CLIENT_CONFIG),
-    sqs=boto3.client("sqs", config=CLIENT_CONFIG),
+    sqs=boto3.client("sqs", config=QUEUE_CONFIG),
     dynamodb=boto3.client("dynamodb", config=RECORD_CONFIG),
+    parts=parts_of_any_fleets,
 )
 
 

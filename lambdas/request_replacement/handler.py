@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from spot_failover.clients import CLIENT_CONFIG, RECORD_CONFIG
+from spot_failover.clients import CLIENT_CONFIG, QUEUE_CONFIG, RECORD_CONFIG
 from spot_failover.fleets import FleetDirectory
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Step
@@ -25,7 +25,7 @@ function = NoticeFunction(
     RequestReplacement(autoscaling, FleetDirectory(autoscaling, tag_key=settings.fleet_tag_key)),
     settings=settings,
     ec2=boto3.client("ec2", config=CLIENT_CONFIG),
-    sqs=boto3.client("sqs", config=CLIENT_CONFIG),
+    sqs=boto3.client("sqs", config=QUEUE_CONFIG),
     dynamodb=boto3.client("dynamodb", config=RECORD_CONFIG),
 )
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from spot_failover.batches import chunks
 from spot_failover.errors import AwsCallError, RetryableAwsError
 from spot_failover.fleets import Node
 from spot_failover.incidents import Entry
 from spot_failover.messages import Settlement
 from spot_failover.notices import Notice
 from spot_failover.outcomes import OUTSIDE_INCIDENTS, Outcome, Step, disposition
+
+# What an action is asked about at a time: some ten calls, so that a function can stop between them.
+PART_NODES = 100
+PART_FLEETS = 5
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,23 @@ class Departure:
 
 @dataclass(frozen=True)
 class ActionResult:
-    """What an action did for one node, and why. `detail` holds JSON values."""
+    """What an action did for one node, and why. `detail` holds JSON values.
+
+    A retry comes back within `look_again` seconds, where the action knows better than the queue's backoff.
+    What only repeats an earlier result of the same notice is not `told` again.
+    """
 
     outcome: Outcome
     detail: Mapping[str, Any] = field(default_factory=dict)
+    look_again: int | None = None
+    told: bool = True
 
 
 # Acts on all departures of a batch at the given time; answers for each, by instance id, and raises nothing
 # that stops the others.
 Action = Callable[[Sequence[Departure], datetime], Mapping[str, ActionResult]]
+# Splits the departures of a storm into what an action is asked about at a time.
+Parts = Callable[[Iterable[Departure]], Sequence[Sequence[Departure]]]
 
 
 def earliest_notices(notices: Iterable[Notice]) -> dict[str, Notice]:
@@ -82,12 +95,35 @@ def by_fleet(departures: Iterable[Departure]) -> dict[str, list[Departure]]:
     return dict(fleets)
 
 
-def settlement(result: ActionResult) -> Settlement:
-    """Return what becomes of a message with this result."""
+def parts(departures: Iterable[Departure]) -> list[list[Departure]]:
+    """Return the departures in parts to act on one after another, those of the earliest deadlines first.
+
+    A part has whole fleets, so that an action sees all that goes of a fleet at once: at most PART_FLEETS of
+    them and PART_NODES nodes, or one fleet that is larger.
+    """
+    parts: list[list[Departure]] = []
+    fleets_of_last = PART_FLEETS
+    for fleet in by_fleet(sorted(departures, key=lambda departure: departure.deadline)).values():
+        if fleets_of_last < PART_FLEETS and len(parts[-1]) + len(fleet) <= PART_NODES:
+            parts[-1] += fleet
+            fleets_of_last += 1
+        else:
+            parts.append(fleet)
+            fleets_of_last = 1
+    return parts
+
+
+def parts_of_any_fleets(departures: Iterable[Departure]) -> list[list[Departure]]:
+    """Return the departures in parts as `parts` does, for an action to which fleets are all the same."""
+    urgent_first = sorted(departures, key=lambda departure: departure.deadline)
+    return [list(part) for part in chunks(urgent_first, PART_NODES)]
+
+
+def settlement(result: ActionResult, *, deadline: datetime | None = None) -> Settlement:
+    """Return what becomes of a message with this result; a retry is to come before the deadline."""
     detail = ", ".join(f"{key}={value}" for key, value in result.detail.items())
-    return Settlement(
-        disposition(result.outcome), f"{result.outcome}: {detail}" if detail else result.outcome
-    )
+    reason = f"{result.outcome}: {detail}" if detail else result.outcome
+    return Settlement(disposition(result.outcome), reason, deadline, result.look_again)
 
 
 def entry(

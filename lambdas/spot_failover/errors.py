@@ -3,7 +3,6 @@
 SpotFailoverError
 ├── SettingsError            a setting is missing or senseless: the cold start fails
 ├── MalformedMessageError    not a message we know: to the dead-letter queue, at once
-├── RetryLaterError          the message must come back; raised for the batch processor only
 └── AwsCallError             a call to AWS failed
     ├── RetryableAwsError    the same call can succeed within the notice
     └── PermanentAwsError    it cannot: somebody must look
@@ -61,10 +60,6 @@ class SettingsError(SpotFailoverError):
 
 class MalformedMessageError(SpotFailoverError):
     """A queue message is not what its queue is for; the message says which part is wrong."""
-
-
-class RetryLaterError(SpotFailoverError):
-    """The message is to be delivered again. Raised only to tell the batch processor so."""
 
 
 class AwsCallError(SpotFailoverError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from spot_failover.batches import chunks
 from spot_failover.errors import aws_call
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 GROUP_TAG_KEY = "aws:autoscaling:groupName"  # put on each member by Auto Scaling itself
 CACHE_FOR = timedelta(seconds=60)
+LOOKUP_LIMIT = 200  # values of one filter (EC2 user guide, "List and filter your resources")
 
 
 @dataclass(frozen=True)
@@ -56,26 +58,22 @@ class Fleet:
 
 
 def find_nodes(ec2: EC2Client, instance_ids: Collection[str], *, tag_key: str) -> dict[str, Node]:
-    """Return those of the instances that are nodes of a fleet, in one lookup; the others are foreign.
+    """Return those of the instances that are nodes of a fleet, in one lookup for 200; the others are foreign.
 
     An `instance-id` filter, unlike `InstanceIds`, does not fail for all when one is unknown. Membership
     is the instance's own tag, which outlives its leaving the group. Raises AwsCallError.
     """
-    if not instance_ids:
-        return {}
-    filters: Any = [
-        {"Name": "instance-id", "Values": sorted(instance_ids)},
-        {"Name": "tag-key", "Values": [tag_key]},
-    ]
-    with aws_call("ec2:DescribeInstances"):
-        pages = list(ec2.get_paginator("describe_instances").paginate(Filters=filters))
     nodes = {}
-    for page in pages:
-        for reservation in page["Reservations"]:
-            for instance in reservation["Instances"]:
-                tags = _tags(instance.get("Tags", []))
-                node = Node(instance["InstanceId"], tags[tag_key], tags.get(GROUP_TAG_KEY))
-                nodes[node.instance_id] = node
+    for ids in chunks(sorted(instance_ids), LOOKUP_LIMIT):
+        filters: Any = [{"Name": "instance-id", "Values": ids}, {"Name": "tag-key", "Values": [tag_key]}]
+        with aws_call("ec2:DescribeInstances"):
+            pages = list(ec2.get_paginator("describe_instances").paginate(Filters=filters))
+        for page in pages:
+            for reservation in page["Reservations"]:
+                for instance in reservation["Instances"]:
+                    tags = _tags(instance.get("Tags", []))
+                    node = Node(instance["InstanceId"], tags[tag_key], tags.get(GROUP_TAG_KEY))
+                    nodes[node.instance_id] = node
     return nodes
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, assert_never
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-
-from spot_failover.errors import AwsCallError, RetryLaterError, aws_call
+from spot_failover.batches import chunks
+from spot_failover.errors import AwsCallError, aws_call
 from spot_failover.outcomes import Disposition
 from spot_failover.telemetry import logger
 
@@ -17,25 +16,68 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from mypy_boto3_sqs import SQSClient
 
+RECEIVE_COUNT: Final = "ApproximateReceiveCount"
 BACKOFF_SECONDS = (1, 2, 4, 8)  # by the number of times a message was received; the last one repeats
+LOOKS_LEFT = 6  # how often, at least, a message is looked at again before its deadline
+ENTRIES_LIMIT = 10  # messages of one batch call of SQS, by its API reference
+# Of one SendMessageBatch, by SQS's quotas 1 MiB; a quarter of that was the limit until 2025.
+BYTES_LIMIT = 256 * 1024
 REASON_LIMIT = 500  # characters
 
 
 @dataclass(frozen=True)
+class Message:
+    """A message in an invocation's hands. One that was `gathered` is not Lambda's to delete, but ours."""
+
+    message_id: str
+    receipt_handle: str
+    body: str
+    receive_count: int
+    gathered: bool = False
+
+
+@dataclass(frozen=True)
 class Settlement:
-    """What is to become of one message, and why."""
+    """What is to become of one message, and why.
+
+    A retry comes in time for `deadline`, and within `look_again` seconds, where these are known.
+    """
 
     disposition: Disposition
     reason: str = ""
+    deadline: datetime | None = None
+    look_again: int | None = None
 
 
-def backoff_seconds(receive_count: int) -> int:
-    """Return for how long a message that was received so often stays invisible."""
-    return BACKOFF_SECONDS[max(0, min(receive_count, len(BACKOFF_SECONDS)) - 1)]
+def delivered(event: Mapping[str, Any]) -> list[Message]:
+    """Return the messages of the event that Lambda invokes a function with."""
+    return [
+        Message(
+            message_id=record["messageId"],
+            receipt_handle=record["receiptHandle"],
+            body=record["body"],
+            receive_count=int(record["attributes"].get(RECEIVE_COUNT, 1)),
+        )
+        for record in event["Records"]
+    ]
+
+
+def backoff_seconds(receive_count: int, *, left: float | None = None, look_again: int | None = None) -> int:
+    """Return for how long a message that was received so often stays invisible, in whole seconds.
+
+    The less time is `left` until its deadline, the sooner it is looked at again: no wait takes more than a
+    sixth of it. Nothing waits for less than a second, so the last look is within the deadline's last one.
+    """
+    wait = BACKOFF_SECONDS[max(0, min(receive_count, len(BACKOFF_SECONDS)) - 1)]
+    if look_again is not None:
+        wait = look_again
+    if left is not None:
+        wait = min(wait, int(left / LOOKS_LEFT))
+    return max(1, wait)
 
 
 class MessageSettler:
-    """Carries settlements out, message by message: none can fail another."""
+    """Carries settlements out, ten to a call: none can fail another."""
 
     def __init__(self, sqs: SQSClient, *, queue_url: str, dead_letter_queue_url: str) -> None:
         self._sqs = sqs
@@ -43,54 +85,119 @@ class MessageSettler:
         self._dead_letter_queue_url = dead_letter_queue_url
 
     def settle(
-        self, event: Mapping[str, Any], context: Any, settlements: Mapping[str, Settlement]
+        self, messages: Sequence[Message], settlements: Mapping[str, Settlement], *, now: datetime
     ) -> PartialItemFailureResponse:
-        """Carry out each message's settlement, by message id, and return Lambda's partial batch response."""
+        """Carry out each message's settlement, by message id, and return Lambda's partial batch response.
 
-        def settle_one(record: SQSRecord) -> None:
-            self._settle_one(record, settlements[record.message_id])
+        A batch of nothing but retries is not an error of the function: its alarm would ring for no reason.
+        """
+        fates: dict[Disposition, list[Message]] = {disposition: [] for disposition in Disposition}
+        for message in messages:
+            fates[settlements[message.message_id].disposition].append(message)
+        unburied = self._bury(fates[Disposition.DEAD_LETTER], settlements)
+        retried = [*fates[Disposition.RETRY], *unburied]
+        self._see_again(retried, settlements, now)
+        kept = {message.message_id for message in retried}
+        self._delete([one for one in messages if one.gathered and one.message_id not in kept])
+        return {
+            "batchItemFailures": [{"itemIdentifier": one.message_id} for one in retried if not one.gathered]
+        }
 
-        # A batch of nothing but retries is not an error of the function: its alarm would ring for no reason.
-        processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-        return process_partial_response(
-            event=dict(event), record_handler=settle_one, processor=processor, context=context
-        )
+    def _bury(self, messages: Sequence[Message], settlements: Mapping[str, Settlement]) -> list[Message]:
+        """Send messages to the dead-letter queue; return those that could not be: they must come back."""
 
-    def _settle_one(self, record: SQSRecord, settlement: Settlement) -> None:
-        match settlement.disposition:
-            case Disposition.DONE:
-                return
-            case Disposition.RETRY:
-                self._see_again_soon(record)
-                raise RetryLaterError(settlement.reason)
-            case Disposition.DEAD_LETTER:
-                self._bury(record, settlement.reason)
-            case _:
-                assert_never(settlement.disposition)
-
-    def _see_again_soon(self, record: SQSRecord) -> None:
-        delay = backoff_seconds(int(record.attributes.approximate_receive_count))
-        try:
-            with aws_call("sqs:ChangeMessageVisibility"):
-                self._sqs.change_message_visibility(
-                    QueueUrl=self._queue_url, ReceiptHandle=record.receipt_handle, VisibilityTimeout=delay
-                )
-        except AwsCallError as error:
-            # It comes back all the same, when the queue's own visibility timeout ends.
-            logger.warning("a retry comes late", message_id=record.message_id, error=str(error))
-
-    def _bury(self, record: SQSRecord, reason: str) -> None:
-        # Message attributes cannot carry every character that a message can.
-        shown = ascii(reason)[1:-1][:REASON_LIMIT] or "unknown"
-        try:
-            with aws_call("sqs:SendMessage"):
-                self._sqs.send_message(
-                    QueueUrl=self._dead_letter_queue_url,
-                    MessageBody=record.body,
-                    MessageAttributes={"reason": {"DataType": "String", "StringValue": shown}},
-                )
-        except AwsCallError as error:
-            logger.exception(
-                "a message could not be dead-lettered", message_id=record.message_id, error=str(error)
+        def send(some: Sequence[Message]) -> Any:
+            return self._sqs.send_message_batch(
+                QueueUrl=self._dead_letter_queue_url,
+                Entries=[
+                    {
+                        "Id": str(number),
+                        "MessageBody": one.body,
+                        "MessageAttributes": {
+                            "reason": {
+                                "DataType": "String",
+                                "StringValue": _shown(settlements[one.message_id].reason),
+                            }
+                        },
+                    }
+                    for number, one in enumerate(some)
+                ],
             )
-            raise RetryLaterError(str(error)) from error
+
+        return _call("sqs:SendMessage", send, _parcels(messages), "a message could not be dead-lettered")
+
+    def _see_again(
+        self, messages: Sequence[Message], settlements: Mapping[str, Settlement], now: datetime
+    ) -> None:
+        def wait(message: Message) -> int:
+            settlement = settlements[message.message_id]
+            left = (settlement.deadline - now).total_seconds() if settlement.deadline else None
+            return backoff_seconds(message.receive_count, left=left, look_again=settlement.look_again)
+
+        def change(some: Sequence[Message]) -> Any:
+            return self._sqs.change_message_visibility_batch(
+                QueueUrl=self._queue_url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": one.receipt_handle, "VisibilityTimeout": wait(one)}
+                    for number, one in enumerate(some)
+                ],
+            )
+
+        # What this fails for comes back all the same, when the queue's own visibility timeout ends.
+        tens = chunks(messages, ENTRIES_LIMIT)
+        _call("sqs:ChangeMessageVisibility", change, tens, "a retry comes late")
+
+    def _delete(self, messages: Sequence[Message]) -> None:
+        def delete(some: Sequence[Message]) -> Any:
+            return self._sqs.delete_message_batch(
+                QueueUrl=self._queue_url,
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": one.receipt_handle}
+                    for number, one in enumerate(some)
+                ],
+            )
+
+        # What this fails for comes again, and finds its work done.
+        _call("sqs:DeleteMessage", delete, chunks(messages, ENTRIES_LIMIT), "a message comes again")
+
+
+def _call(
+    action: str,
+    call: Callable[[Sequence[Message]], Any],
+    batches: Iterable[Sequence[Message]],
+    consequence: str,
+) -> list[Message]:
+    """Make a batch call for each batch; return, and log, the messages for which it failed."""
+    failed: list[Message] = []
+    for batch in batches:
+        try:
+            with aws_call(action):
+                answer = call(batch)
+            refused = {int(one["Id"]): str(one.get("Code")) for one in answer.get("Failed", [])}
+        except AwsCallError as error:
+            refused = dict.fromkeys(range(len(batch)), str(error))
+        for number, reason in refused.items():
+            extra = {"message_id": batch[number].message_id, "error": reason}
+            logger.error(consequence, extra=extra)
+            failed.append(batch[number])
+    return failed
+
+
+def _parcels(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    """Yield the messages in order, as many at a time as one SendMessageBatch takes."""
+    parcel: list[Message] = []
+    size = 0
+    for message in messages:
+        own = len(message.body.encode()) + 2 * REASON_LIMIT  # its attribute, with room
+        if parcel and (len(parcel) == ENTRIES_LIMIT or size + own > BYTES_LIMIT):
+            yield parcel
+            parcel, size = [], 0
+        parcel.append(message)
+        size += own
+    if parcel:
+        yield parcel
+
+
+def _shown(reason: str) -> str:
+    # Message attributes cannot carry every character that a message can.
+    return ascii(reason)[1:-1][:REASON_LIMIT] or "unknown"

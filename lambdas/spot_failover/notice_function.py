@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.data_classes import SQSEvent
-
 from spot_failover import departures
-from spot_failover.departures import Action, ActionResult, Departure
+from spot_failover.batches import chunks
+from spot_failover.departures import Action, ActionResult, Departure, Parts
 from spot_failover.errors import AwsCallError, MalformedMessageError
-from spot_failover.fleets import Node, find_nodes
+from spot_failover.fleets import LOOKUP_LIMIT, Node, find_nodes
+from spot_failover.gather import Gatherer
 from spot_failover.incident_table import IncidentTable
 from spot_failover.incidents import Entry
-from spot_failover.messages import MessageSettler, Settlement
+from spot_failover.messages import Message, MessageSettler, Settlement, delivered
 from spot_failover.notices import Notice, parse_notice
-from spot_failover.outcomes import Disposition, Step
+from spot_failover.outcomes import Disposition, Outcome, Step
 from spot_failover.record import record
 from spot_failover.settings import Settings
 from spot_failover.telemetry import Telemetry
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_sqs import SQSClient
 
+# After this long an invocation begins no further calls for nodes, but puts them back into the queue: the rest
+# of the function's timeout is for the calls that are out, for the record and for the queue.
+LATEST_START = timedelta(seconds=6)
+
 
 class NoticeFunction:
-    """Takes a batch of notices from the queue: parse all, look up once, act once, tell, settle each message.
+    """Takes notices from the queue: parse all, look up once, act once, tell, settle each message.
 
-    The batch processor of Powertools handles a record at a time; here one lookup and one action serve the
-    whole batch, so it is used where records do stand alone: to settle each message and to answer Lambda.
+    Most often it is one notice. A full batch is a storm's, and more is gathered from the queue.
     """
 
     def __init__(
@@ -45,35 +48,41 @@ class NoticeFunction:
         ec2: EC2Client,
         sqs: SQSClient,
         dynamodb: DynamoDBClient,
+        parts: Parts = departures.parts,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._step = step
         self._action = action
         self._settings = settings
         self._ec2 = ec2
+        self._gatherer = Gatherer(sqs, queue_url=settings.queue_url)
         self._settler = MessageSettler(
             sqs, queue_url=settings.queue_url, dead_letter_queue_url=settings.dead_letter_queue_url
         )
         self._table = IncidentTable(dynamodb, table=settings.incidents_table, ttl=settings.incident_ttl)
+        self._parts = parts
         self._clock = clock
 
-    def handle(self, event: Mapping[str, Any], context: Any) -> PartialItemFailureResponse:
+    def handle(self, event: Mapping[str, Any], _context: object) -> PartialItemFailureResponse:
         """Handle one batch of queue messages and return which of them are to come back."""
+        begun = self._clock()
         telemetry = Telemetry(namespace=self._settings.metrics_namespace)
-        notices, settlements = self._parse(event, telemetry)
-        results = self._results(departures.earliest_notices(notices.values()), telemetry)
+        messages = self._gatherer.gather(delivered(event))
+        notices, settlements = self._parse(messages, telemetry)
+        results = self._results(departures.earliest_notices(notices.values()), telemetry, begun)
         for message_id, notice in notices.items():
-            settlements[message_id] = departures.settlement(results[notice.instance_id])
-        response = self._settler.settle(event, context, settlements)
+            result = results[notice.instance_id]
+            settlements[message_id] = departures.settlement(result, deadline=notice.deadline)
+        response = self._settler.settle(messages, settlements, now=self._clock())
         telemetry.flush()
         return response
 
     def _parse(
-        self, event: Mapping[str, Any], telemetry: Telemetry
+        self, messages: Sequence[Message], telemetry: Telemetry
     ) -> tuple[dict[str, Notice], dict[str, Settlement]]:
         notices: dict[str, Notice] = {}
         settlements: dict[str, Settlement] = {}
-        for message in SQSEvent(dict(event)).records:
+        for message in messages:
             try:
                 notices[message.message_id] = parse_notice(message.body, notice=self._settings.notice)
             except MalformedMessageError as error:
@@ -81,24 +90,45 @@ class NoticeFunction:
                 settlements[message.message_id] = Settlement(Disposition.DEAD_LETTER, f"malformed: {error}")
         return notices, settlements
 
-    def _results(self, notices: Mapping[str, Notice], telemetry: Telemetry) -> dict[str, ActionResult]:
-        now = self._clock()
-        results: dict[str, ActionResult] = {}
-        nodes: dict[str, Node] = {}
+    def _results(
+        self, notices: Mapping[str, Notice], telemetry: Telemetry, begun: datetime
+    ) -> dict[str, ActionResult]:
+        nodes, results = self._look_up(notices, now=begun)
         going: list[Departure] = []
-        try:
-            nodes = find_nodes(self._ec2, notices, tag_key=self._settings.fleet_tag_key)
-        except AwsCallError as error:
-            results = {key: departures.failed_lookup(error, notices[key], now=now) for key in notices}
+        now = self._clock()
         for key in notices.keys() - results.keys():
             verdict = departures.triage(notices[key], nodes.get(key), now=now)
             if isinstance(verdict, Departure):
                 going.append(verdict)
             else:
                 results[key] = verdict
-        if going:
-            results |= self._action(sorted(going, key=lambda departure: departure.deadline), now)
+        results |= self._act(going, begun)
         self._tell(notices, nodes, results, telemetry)
+        return results
+
+    def _look_up(
+        self, notices: Mapping[str, Notice], *, now: datetime
+    ) -> tuple[dict[str, Node], dict[str, ActionResult]]:
+        """Return the nodes that are going, and the results of the notices that could not be looked up."""
+        nodes: dict[str, Node] = {}
+        failed: dict[str, ActionResult] = {}
+        for keys in chunks(sorted(notices, key=lambda key: notices[key].deadline), LOOKUP_LIMIT):
+            try:
+                nodes |= find_nodes(self._ec2, keys, tag_key=self._settings.fleet_tag_key)
+            except AwsCallError as error:
+                failed |= {key: departures.failed_lookup(error, notices[key], now=now) for key in keys}
+        return nodes, failed
+
+    def _act(self, going: Sequence[Departure], begun: datetime) -> dict[str, ActionResult]:
+        """Act on all departures, the most urgent first; those that time is too short for come back."""
+        results: dict[str, ActionResult] = {}
+        for part in self._parts(going):
+            now = self._clock()
+            if now < begun + LATEST_START:
+                results |= self._action(part, now)
+            else:
+                busy = ActionResult(Outcome.RETRYING, {"reason": "too much at once"})
+                results |= {departure.node.instance_id: busy for departure in part}
         return results
 
     def _tell(
@@ -111,6 +141,8 @@ class NoticeFunction:
         at = self._clock()
         entries: list[Entry] = []
         for key, result in results.items():
+            if not result.told:
+                continue
             node = nodes.get(key)
             telemetry.outcome(
                 self._step,

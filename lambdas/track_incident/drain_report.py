@@ -1,4 +1,4 @@
-"""What a node says about its drain: the last line of the command's output, or an event's `outcome`."""
+"""What a node says about its drain: a line of the command's output, or an event's `outcome`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,18 @@ class DrainReport:
 
 
 def parse_drain_report(output: str) -> DrainReport | None:
-    """Return the report in a command's output, or None where there is no whole one."""
-    lines = [line for line in output.splitlines() if line.strip()]
-    try:
-        report = json.loads(lines[-1]) if lines else None
-    except (ValueError, RecursionError):
-        return None
-    return read_drain_report(report)
+    """Return the last whole report among the lines of a command's output, or None.
+
+    Run Command puts what went to the standard error behind it.
+    """
+    for line in reversed(output.splitlines()):
+        try:
+            report = read_drain_report(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+        if report is not None:
+            return report
+    return None
 
 
 def read_drain_report(report: object) -> DrainReport | None:

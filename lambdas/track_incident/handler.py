@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from spot_failover.clients import CLIENT_CONFIG
+from spot_failover.clients import CLIENT_CONFIG, QUEUE_CONFIG
 from spot_failover.settings import TrackSettings
 from spot_failover.telemetry import logger
 
@@ -19,7 +19,7 @@ function = TrackFunction(
     settings=TrackSettings.from_environment(os.environ),
     autoscaling=boto3.client("autoscaling", config=CLIENT_CONFIG),
     ssm=boto3.client("ssm", config=CLIENT_CONFIG),
-    sqs=boto3.client("sqs", config=CLIENT_CONFIG),
+    sqs=boto3.client("sqs", config=QUEUE_CONFIG),
     dynamodb=boto3.client("dynamodb", config=CLIENT_CONFIG),
 )
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from spot_failover.incident_table import IncidentTable
 from spot_failover.incidents import Incident
 from spot_failover.outcomes import Outcome, Step
 
 from track_incident.findings import Finding, entry_of, found, not_yet, outside
+from track_incident.known_incidents import KnownIncidents
 from track_incident.matching import WINDOW, awaiting, replaced_by
 from track_incident.node_events import NodeBootFailed, NodeDrained, NodeReady
 
@@ -21,8 +21,8 @@ from track_incident.node_events import NodeBootFailed, NodeDrained, NodeReady
 class NodeTracker:
     """Finds the incident of a node's event and what to add to it."""
 
-    def __init__(self, table: IncidentTable) -> None:
-        self._table = table
+    def __init__(self, incidents: KnownIncidents) -> None:
+        self._incidents = incidents
 
     def report(self, event: NodeReady | NodeBootFailed | NodeDrained, *, receive_count: int) -> Finding:
         """Find what a node's event means. Raises AwsCallError."""
@@ -38,7 +38,7 @@ class NodeTracker:
 
     def _ready(self, event: NodeReady, *, receive_count: int) -> Finding:
         """Add a replacement's boot to the incident that it ends."""
-        incidents = self._table.incidents_of_fleet(event.fleet, since=event.at - WINDOW)
+        incidents = self._incidents.incidents_of_fleet(event.fleet, since=event.at - WINDOW)
         incident = replaced_by(incidents, event.instance_id)
         if incident is None:
             # Node and group both report once the hook is completed: which comes first is chance.
@@ -50,7 +50,7 @@ class NodeTracker:
 
     def _boot_failed(self, event: NodeBootFailed) -> Finding:
         """Tell a failed boot to the incident that it concerns."""
-        incidents = self._table.incidents_of_fleet(event.fleet, since=event.at - WINDOW)
+        incidents = self._incidents.incidents_of_fleet(event.fleet, since=event.at - WINDOW)
         waiting = awaiting(incidents, launched_at=event.boot.booted_at or event.at)
         incident = replaced_by(incidents, event.instance_id) or next(iter(waiting), None)
         detail = {"instance_id": event.instance_id, "phase": event.phase, "reason": event.reason}
@@ -63,7 +63,7 @@ class NodeTracker:
 
     def _drained(self, event: NodeDrained, *, receive_count: int) -> Finding:
         """Add the departing node's own report of its drain."""
-        incident = self._table.incident(event.instance_id)
+        incident = self._incidents.incident(event.instance_id)
         if incident is None:
             return not_yet(event, event.fleet, Outcome.NO_INCIDENT, receive_count=receive_count)
         if incident.fleet != event.fleet:

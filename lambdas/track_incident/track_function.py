@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.data_classes import SQSEvent
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from spot_failover.departures import ActionResult, failure, settlement
 from spot_failover.errors import AwsCallError, MalformedMessageError
 from spot_failover.fleets import FleetDirectory
+from spot_failover.gather import Gatherer
 from spot_failover.incident_table import IncidentTable
-from spot_failover.messages import MessageSettler, Settlement
+from spot_failover.messages import Message, MessageSettler, Settlement, delivered
 from spot_failover.outcomes import Disposition, Outcome, Step
 from spot_failover.settings import TrackSettings
 from spot_failover.telemetry import Telemetry
 from spot_failover.timestamps import utc_now
 
-from track_incident.events import (
-    CommandChanged,
-    IncidentEvent,
-    TrackedEvent,
-    parse_tracked_event,
-)
+from track_incident.command_outputs import CommandOutputs
+from track_incident.events import CommandChanged, IncidentEvent, TrackedEvent, parse_tracked_event
 from track_incident.findings import Finding, step_of
 from track_incident.known_fleets import KnownFleets, find_fleets
+from track_incident.known_incidents import KnownIncidents
 from track_incident.node_events import NodeEngineFailed, NodeEvent
 from track_incident.node_tracking import NodeTracker
 from track_incident.tracking import Tracker
@@ -38,9 +35,17 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
+# After this long an invocation looks no further events up, but puts them back: what it found is still to be
+# written and settled.
+LATEST_START = timedelta(seconds=8)
+BUSY = "too much at once"
+
 
 class TrackFunction:
-    """Takes a batch of events: parse all, look the groups up once, find what each means, write, settle."""
+    """Takes events: parse all, look each fleet up once, find what each event means, write, settle.
+
+    A full batch is a storm's, and more is gathered from the queue.
+    """
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class TrackFunction:
         ssm: SSMClient,
         sqs: SQSClient,
         dynamodb: DynamoDBClient,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._settings = settings
         self._directory = FleetDirectory(autoscaling, tag_key=settings.fleet_tag_key)
@@ -59,54 +65,43 @@ class TrackFunction:
             ttl=settings.incident_ttl,
             fleet_index=settings.incidents_fleet_index,
         )
-        self._tracker = Tracker(self._table, ssm)
-        self._nodes = NodeTracker(self._table)
+        self._ssm = ssm
+        self._clock = clock
+        self._gatherer = Gatherer(sqs, queue_url=settings.queue_url)
         self._settler = MessageSettler(
             sqs, queue_url=settings.queue_url, dead_letter_queue_url=settings.dead_letter_queue_url
         )
 
-    def handle(self, event: Mapping[str, Any], context: Any) -> PartialItemFailureResponse:
+    def handle(self, event: Mapping[str, Any], _context: object) -> PartialItemFailureResponse:
         """Handle one batch of queue messages and return which of them are to come back."""
+        begun = self._clock()
         telemetry = Telemetry(namespace=self._settings.metrics_namespace)
-        records = list(SQSEvent(dict(event)).records)
-        events, settlements = _parse(records, telemetry)
-        counts = {one.message_id: int(one.attributes.approximate_receive_count) for one in records}
+        messages = self._gatherer.gather(delivered(event))
+        events, settlements = _parse(messages, telemetry)
+        counts = {one.message_id: one.receive_count for one in messages}
         fleets = self._known_fleets(events.values())
+        incidents = KnownIncidents(self._table)
+        batch = _Batch(fleets, Tracker(incidents, CommandOutputs(self._ssm)), NodeTracker(incidents))
         findings = {}
         for key, one in events.items():
             if isinstance(one, NodeEngineFailed):
                 settlements[key] = _tell_engine(one, fleets, telemetry)
+            elif self._clock() >= begun + LATEST_START:
+                findings[key] = Finding(step_of(one), ActionResult(Outcome.RETRYING, {"reason": BUSY}))
             else:
-                findings[key] = self._finding(one, fleets, counts[key])
+                findings[key] = batch.finding(one, receive_count=counts[key])
         for key, finding in self._write(once(findings)).items():
             _tell(finding, telemetry)
             settlements[key] = settlement(finding.result)
-        response = self._settler.settle(event, context, settlements)
+        response = self._settler.settle(messages, settlements, now=self._clock())
         telemetry.flush()
         return response
 
     def _known_fleets(self, events: Collection[TrackedEvent]) -> KnownFleets | AwsCallError:
         try:
-            return find_fleets(self._directory, events, now=utc_now())
+            return find_fleets(self._directory, events, now=self._clock())
         except AwsCallError as error:
             return error
-
-    def _finding(
-        self, event: IncidentEvent, fleets: KnownFleets | AwsCallError, receive_count: int
-    ) -> Finding:
-        try:
-            if isinstance(event, CommandChanged):
-                return self._tracker.command(event, receive_count=receive_count)
-            if isinstance(fleets, AwsCallError):
-                return Finding(step_of(event), failure(fleets))
-            fleet = fleets.of(event)
-            if fleet is None:
-                return Finding(step_of(event), ActionResult(Outcome.FOREIGN))
-            if isinstance(event, NodeEvent):
-                return self._nodes.report(event, receive_count=receive_count)
-            return self._tracker.launch_ended(event, fleet)
-        except AwsCallError as error:
-            return Finding(step_of(event), failure(error))
 
     def _write(self, findings: dict[str, Finding]) -> dict[str, Finding]:
         """Write what is not recorded yet. The record is the work here: without it, messages come back."""
@@ -119,13 +114,38 @@ class TrackFunction:
         return findings
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What the events of one batch are looked up in."""
+
+    fleets: KnownFleets | AwsCallError
+    tracker: Tracker
+    nodes: NodeTracker
+
+    def finding(self, event: IncidentEvent, *, receive_count: int) -> Finding:
+        """Find what an event means; an error is a finding, too."""
+        try:
+            if isinstance(event, CommandChanged):
+                return self.tracker.command(event, receive_count=receive_count)
+            if isinstance(self.fleets, AwsCallError):
+                return Finding(step_of(event), failure(self.fleets))
+            fleet = self.fleets.of(event)
+            if fleet is None:
+                return Finding(step_of(event), ActionResult(Outcome.FOREIGN))
+            if isinstance(event, NodeEvent):
+                return self.nodes.report(event, receive_count=receive_count)
+            return self.tracker.launch_ended(event, fleet)
+        except AwsCallError as error:
+            return Finding(step_of(event), failure(error))
+
+
 def _parse(
-    records: Iterable[SQSRecord], telemetry: Telemetry
+    messages: Iterable[Message], telemetry: Telemetry
 ) -> tuple[dict[str, TrackedEvent], dict[str, Settlement]]:
     """Return the events by message, and what becomes of the messages that are none."""
     events: dict[str, TrackedEvent] = {}
     settlements: dict[str, Settlement] = {}
-    for message in records:
+    for message in messages:
         try:
             events[message.message_id] = parse_tracked_event(message.body)
         except MalformedMessageError as error:

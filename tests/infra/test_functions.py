@@ -20,7 +20,11 @@ SHARED_ENVIRONMENT = {
     "POWERTOOLS_METRICS_NAMESPACE",
     "POWERTOOLS_LOG_LEVEL",
 }
-OWN_ENVIRONMENT = {"drain_node": {"DRAIN_DOCUMENT"}, "track_incident": {"INCIDENTS_FLEET_INDEX"}}
+OWN_ENVIRONMENT = {
+    "deregister_target": {"HOLD_RESERVE_SECONDS"},
+    "drain_node": {"DRAIN_DOCUMENT"},
+    "track_incident": {"INCIDENTS_FLEET_INDEX"},
+}
 
 
 def function_named(control_plane: Template, name: str) -> tuple[str, Any]:
@@ -43,7 +47,7 @@ def queue_of(control_plane: Template, name: str) -> tuple[str, Any]:
 def test_there_are_these_functions_and_no_other(control_plane: Template) -> None:
     """In particular none that the CDK brings along for a custom resource."""
     handlers = {f["Handler"] for f in control_plane.resources("AWS::Lambda::Function").values()}
-    assert handlers == {f"{name}.handler.handler" for name in FUNCTIONS}
+    assert handlers == {f"{name}.handler.handler" for name in (*FUNCTIONS, "sweep_incidents")}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -81,6 +85,7 @@ def test_messages_come_at_once_in_small_batches_and_fail_one_by_one(
     assert mapping["BatchSize"] == 10
     assert mapping.get("MaximumBatchingWindowInSeconds", 0) == 0
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}
     assert mapping.get("Enabled", True)
 
 
@@ -98,7 +103,7 @@ def test_what_cannot_be_handled_ends_in_a_dead_letter_queue_with_an_alarm_that_t
     control_plane: Template, name: str
 ) -> None:
     _, queue = queue_of(control_plane, name)
-    assert queue["RedrivePolicy"]["maxReceiveCount"] == 20
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 150
     dead_letters = queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
     properties = control_plane.body["Resources"][dead_letters]["Properties"]
     assert properties["MessageRetentionPeriod"] == 14 * 24 * 3600
@@ -177,7 +182,13 @@ def test_incidents_cost_nothing_at_rest_expire_and_can_be_restored(control_plane
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert [key["AttributeName"] for key in table["KeySchema"]] == ["incident", "entry"]
-    (index,) = table["GlobalSecondaryIndexes"]
-    assert index["IndexName"] == "by_fleet"
-    assert [key["AttributeName"] for key in index["KeySchema"]] == ["fleet", "entry"]
-    assert index["Projection"] == {"ProjectionType": "ALL"}
+    by_fleet, what_is_open = table["GlobalSecondaryIndexes"]
+    assert by_fleet["IndexName"] == "by_fleet"
+    assert [key["AttributeName"] for key in by_fleet["KeySchema"]] == ["fleet", "entry"]
+    assert by_fleet["Projection"] == {"ProjectionType": "ALL"}
+    assert what_is_open["IndexName"] == "open"
+    assert [key["AttributeName"] for key in what_is_open["KeySchema"]] == ["open_incident"]
+    assert what_is_open["Projection"] == {
+        "ProjectionType": "INCLUDE",
+        "NonKeyAttributes": ["fleet", "noticed_at", "deadline"],
+    }

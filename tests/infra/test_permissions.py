@@ -9,7 +9,9 @@ import pytest
 from tests.infra.templates import Statement, Template
 
 FLEET_TAG = "spot-failover:fleet"
-READS_ANYTHING = re.compile(r"(ec2|autoscaling):Describe[A-Za-z]+|ssm:GetCommandInvocation")
+READS_ANYTHING = re.compile(
+    r"(ec2|autoscaling|elasticloadbalancing):Describe[A-Za-z]+|ssm:ListCommandInvocations|tag:GetResources"
+)
 EVERY_FUNCTION = {
     "logs:CreateLogStream",
     "logs:PutLogEvents",
@@ -24,7 +26,10 @@ OWN = {
     "deregister_target": {
         "ec2:DescribeInstances",
         "autoscaling:DescribeAutoScalingGroups",
+        "elasticloadbalancing:DescribeTargetHealth",
         "elasticloadbalancing:DeregisterTargets",
+        "elasticloadbalancing:RegisterTargets",
+        "tag:GetResources",
     },
     "drain_node": {"ec2:DescribeInstances", "ssm:SendCommand"},
     "request_replacement": {
@@ -35,7 +40,7 @@ OWN = {
     },
     "track_incident": {
         "autoscaling:DescribeAutoScalingGroups",
-        "ssm:GetCommandInvocation",
+        "ssm:ListCommandInvocations",
         "dynamodb:Query",
         "dynamodb:PutItem",
     },

@@ -69,6 +69,8 @@ class Exercise:
 
     def __init__(self, fleet: DeployedFleet) -> None:
         self._fleet = fleet
+        # What was refused before, other tests saw to.
+        self.began = time.time()
         node, bystander = fleet.whole()[:2]
         self._node_id, self._bystander_id = node.instance_id, bystander.instance_id
         fleet.control.interrupt(self._node_id, notice_seconds=900, imds=False, event=False)
@@ -77,7 +79,30 @@ class Exercise:
         commanded = (entry for entry in incident.entries if entry.outcome is Outcome.COMMANDED)
         self._command_id = next(commanded).detail["command_id"]
         self._role_names = [FunctionRole(fleet, function).name for function in FUNCTIONS]
+        self._group_of_its_own = self._make_target_group()
         self._round = 0
+
+    def end(self) -> None:
+        """Leave no target group behind that other tests would find."""
+        self._fleet.aws.client("elbv2").delete_target_group(TargetGroupArn=self._group_of_its_own)
+
+    def _make_target_group(self) -> str:
+        """Make one in which nobody else stays: a node that drains in it is taken back."""
+        elb = self._fleet.aws.client("elbv2")
+        made = elb.create_target_group(
+            Name="a-nodes-own",
+            Protocol="HTTP",
+            Port=8000,
+            VpcId=self._fleet.aws.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"],
+            Tags=[{"Key": "spot-failover:fleet", "Value": "demo"}],
+        )
+        return str(made["TargetGroups"][0]["TargetGroupArn"])
+
+    def _drain_target(self) -> None:
+        """Let the node drain in its own group, from where it is held, and a second later deregistered."""
+        elb, node = self._fleet.aws.client("elbv2"), [{"Id": self._node_id}]
+        elb.register_targets(TargetGroupArn=self._group_of_its_own, Targets=node)
+        elb.deregister_targets(TargetGroupArn=self._group_of_its_own, Targets=node)
 
     def once(self) -> None:
         """Send one of everything."""
@@ -93,8 +118,9 @@ class Exercise:
         # A refusal that the client's own second attempt does not get past brings the message back.
         fleet.control.clear_faults()
         for role in self._role_names:
-            for action in ("ec2:DescribeInstances", "ssm:GetCommandInvocation"):
+            for action in ("ec2:DescribeInstances", "ssm:ListCommandInvocations"):
                 fleet.control.inject_fault(action, "ThrottlingException", count=2, role=role)
+        self._drain_target()
         fleet.notice(self._node_id)
         self._drain_ends()
         self._launch_succeeds()
@@ -139,8 +165,10 @@ class Exercise:
 
 
 @pytest.fixture(scope="module")
-def exercise(fleet: DeployedFleet) -> Exercise:
-    return Exercise(fleet)
+def exercise(fleet: DeployedFleet) -> Iterator[Exercise]:
+    exercise = Exercise(fleet)
+    yield exercise
+    exercise.end()
 
 
 @pytest.fixture
@@ -182,7 +210,7 @@ def test_every_function_uses_what_its_role_grants_and_is_refused_nothing(
 ) -> None:
     exercise.once()
     assert _wait_for_nothing(lambda: _unused(roles), seconds=30) == {}, "granted, and never used"
-    refused = {function: role.called(denied=True) for function, role in roles.items()}
+    refused = {function: role.called(since=exercise.began, denied=True) for function, role in roles.items()}
     assert {function: actions for function, actions in refused.items() if actions} == {}
 
 

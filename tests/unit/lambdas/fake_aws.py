@@ -11,18 +11,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from spot_failover.departures import Action
+from spot_failover.departures import Action, Parts, parts
 from spot_failover.incident_table import IncidentTable
 from spot_failover.incidents import Incident
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Outcome, Step
 from spot_failover.settings import TrackSettings
 
+from tests.unit.lambdas.fake_balancing import FakeLoadBalancing
 from tests.unit.lambdas.fake_services import (
     Client,
     FakeAutoScaling,
     FakeEc2,
-    FakeLoadBalancing,
     FakeSystemsManager,
     Journal,
     client,
@@ -46,15 +46,16 @@ class Aws:
         self.dynamodb: Any = Client("dynamodb", self.journal)
         self.autoscaling: Any = Client("autoscaling", self.journal, self.groups)
         self.elbv2: Any = Client("elbv2", self.journal, self.load_balancing)
+        self.tagging: Any = Client("resourcegroupstaggingapi", self.journal, self.load_balancing)
         self.ssm: Any = Client("ssm", self.journal, self.systems_manager)
-        self._queues = client("sqs")
+        self.queues = client("sqs")
         self.settings = self._settings()
         self.now = NOTICED + timedelta(seconds=1)
         self.table: Any = IncidentTable(client("dynamodb"), table="incidents", ttl=timedelta(days=90))
 
     def _settings(self) -> TrackSettings:
         create_incidents_table()
-        urls = [self._queues.create_queue(QueueName=name)["QueueUrl"] for name in ("queue", "dead")]
+        urls = [self.queues.create_queue(QueueName=name)["QueueUrl"] for name in ("queue", "dead")]
         return TrackSettings(
             fleet_tag_key=TAG,
             incidents_table="incidents",
@@ -82,7 +83,7 @@ class Aws:
             "CapacityRebalance": capacity_rebalance,
         }
         ids = self.add_instances(nodes, tags=[*tags, {"Key": "aws:autoscaling:groupName", "Value": group}])
-        self.load_balancing.registered[arn] = set(ids)
+        self.load_balancing.add(arn, ids, fleet=name)
         self.groups.members |= dict.fromkeys(ids, (group, "InService"))
         self.systems_manager.managed |= set(ids)
         return ids
@@ -99,7 +100,7 @@ class Aws:
         incident = self.incident(instance_id)
         return incident.outcomes.get(step) if incident else None
 
-    def notice_function(self, step: Step, action: Action) -> NoticeFunction:
+    def notice_function(self, step: Step, action: Action, *, parts: Parts = parts) -> NoticeFunction:
         """Return the function around an action, over this account."""
         return NoticeFunction(
             step,
@@ -108,6 +109,7 @@ class Aws:
             ec2=self.ec2,
             sqs=self.sqs,
             dynamodb=self.dynamodb,
+            parts=parts,
             clock=self.clock,
         )
 
@@ -115,12 +117,12 @@ class Aws:
         """Queue messages: texts as they are, anything else as JSON."""
         for body in bodies:
             text = body if isinstance(body, str) else json.dumps(body)
-            self._queues.send_message(QueueUrl=self.settings.queue_url, MessageBody=text)
+            self.queues.send_message(QueueUrl=self.settings.queue_url, MessageBody=text)
 
     def deliver(self, function: Any, *, receive_count: int | None = None) -> list[str]:
         """Do once what the event source mapping does, up to ten messages; return the failed ones' bodies."""
         url = self.settings.queue_url
-        answer = self._queues.receive_message(
+        answer = self.queues.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["ApproximateReceiveCount"]
         )
         messages = answer.get("Messages", [])
@@ -141,21 +143,21 @@ class Aws:
         failed = {one["itemIdentifier"] for one in response["batchItemFailures"]}
         for one in messages:
             if one["MessageId"] not in failed:
-                self._queues.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+                self.queues.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
             else:  # time flies: tests do not wait for the backoff
-                self._queues.change_message_visibility(
+                self.queues.change_message_visibility(
                     QueueUrl=url, ReceiptHandle=one["ReceiptHandle"], VisibilityTimeout=0
                 )
         return [one["Body"] for one in messages if one["MessageId"] in failed]
 
     def waiting(self) -> int:
         """Return how many messages the queue still holds."""
-        answer = self._queues.get_queue_attributes(QueueUrl=self.settings.queue_url, AttributeNames=["All"])
+        answer = self.queues.get_queue_attributes(QueueUrl=self.settings.queue_url, AttributeNames=["All"])
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     def dead_letters(self) -> list[tuple[str, str]]:
         """Return body and reason of each dead letter."""
-        answer = self._queues.receive_message(
+        answer = self.queues.receive_message(
             QueueUrl=self.settings.dead_letter_queue_url,
             MaxNumberOfMessages=10,
             MessageAttributeNames=["All"],
@@ -168,12 +170,13 @@ class Aws:
 
 
 def create_incidents_table() -> None:
-    """Create the table as the template declares it: keys, and the index by fleet."""
+    """Create the table as the template declares it: keys, and the indexes by fleet and of what is open."""
     client("dynamodb").create_table(
         TableName="incidents",
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[
-            {"AttributeName": name, "AttributeType": "S"} for name in ("incident", "entry", "fleet")
+            {"AttributeName": name, "AttributeType": "S"}
+            for name in ("incident", "entry", "fleet", "open_incident")
         ],
         KeySchema=[
             {"AttributeName": "incident", "KeyType": "HASH"},
@@ -187,7 +190,15 @@ def create_incidents_table() -> None:
                     {"AttributeName": "entry", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "ALL"},
-            }
+            },
+            {
+                "IndexName": "open",
+                "KeySchema": [{"AttributeName": "open_incident", "KeyType": "HASH"}],
+                "Projection": {
+                    "ProjectionType": "INCLUDE",
+                    "NonKeyAttributes": ["fleet", "noticed_at", "deadline"],
+                },
+            },
         ],
     )
 

@@ -1,6 +1,6 @@
 """Services as their API references describe them, where moto does otherwise or takes long.
 
-Detaching is all or nothing, an unknown instance refuses a whole command, a missing target is no error.
+Detaching is all or nothing, an unknown instance refuses a whole command.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Fault:
     code: str
     times: int
     when: Callable[[Mapping[str, Any]], bool]
+    message: str
 
 
 @dataclass
@@ -51,15 +52,16 @@ class Journal:
         *,
         times: int = 10**6,
         when: Callable[[Mapping[str, Any]], bool] = lambda _: True,
+        message: str = "injected",
     ) -> None:
-        self.faults.setdefault(operation, []).append(Fault(code, times, when))
+        self.faults.setdefault(operation, []).append(Fault(code, times, when, message))
 
     def enter(self, operation: str, parameters: dict[str, Any]) -> None:
         self.calls.append((operation, parameters))
         for fault in self.faults.get(operation, []):
             if fault.times and fault.when(parameters):
                 fault.times -= 1
-                raise client_error(operation, fault.code)
+                raise client_error(operation, fault.code, fault.message)
 
     def of(self, operation: str) -> list[dict[str, Any]]:
         return [parameters for name, parameters in self.calls if name == operation]
@@ -85,6 +87,7 @@ class Client:
 
     def get_paginator(self, name: str) -> Any:
         def paginate(**parameters: Any) -> list[Any]:
+            parameters.pop("PaginationConfig", None)
             return [getattr(self, name)(**parameters)]
 
         return SimpleNamespace(paginate=paginate)
@@ -129,31 +132,33 @@ class FakeAutoScaling:
 
 
 @dataclass
-class FakeLoadBalancing:
-    registered: dict[str, set[str]] = field(default_factory=dict)  # by target group
-
-    def deregister_targets(self, **parameters: Any) -> Any:
-        self.registered[parameters["TargetGroupArn"]] -= {one["Id"] for one in parameters["Targets"]}
-        return {}
-
-
-@dataclass
 class FakeSystemsManager:
     managed: set[str] = field(default_factory=set)
     outputs: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)  # by command and instance
     sent: int = 0
+    names_the_unknown: bool = True
 
     def send_command(self, **parameters: Any) -> Any:
-        if not set(parameters["InstanceIds"]) <= self.managed:
-            raise client_error("SendCommand", "InvalidInstanceId", "Instances not in a valid state")
+        if unknown := set(parameters["InstanceIds"]) - self.managed:
+            names = f"[[{', '.join(sorted(unknown))}]] " if self.names_the_unknown else ""
+            raise client_error("SendCommand", "InvalidInstanceId", f"Instances {names}not in a valid state")
         self.sent += 1
         return {"Command": {"CommandId": f"00000000-0000-0000-0000-{self.sent:012d}"}}
 
-    def get_command_invocation(self, **parameters: Any) -> Any:
-        key = (parameters["CommandId"], parameters["InstanceId"])
-        if key not in self.outputs:
-            raise client_error("GetCommandInvocation", "InvocationDoesNotExist")
-        return self.outputs[key]
+    def list_command_invocations(self, **parameters: Any) -> Any:
+        assert parameters["Details"] is True
+        return {
+            "CommandInvocations": [
+                {
+                    "CommandId": command,
+                    "InstanceId": instance_id,
+                    "Status": output.get("Status", "Success"),
+                    "CommandPlugins": [{"Output": output["Output"]}] if output.get("Output") else [],
+                }
+                for (command, instance_id), output in self.outputs.items()
+                if command == parameters["CommandId"]
+            ]
+        }
 
 
 @dataclass

@@ -30,18 +30,20 @@ SETTINGS = Settings(
 
 
 class MemoryQueue:
-    """The two calls of a queue, in memory: fast enough for many examples."""
+    """The calls of a queue, in memory: fast enough for many examples."""
 
     def __init__(self) -> None:
         self.dead: list[str] = []
         self.delayed: list[str] = []
 
-    def send_message(self, **parameters: Any) -> None:
-        assert parameters["MessageAttributes"]["reason"]["StringValue"]
-        self.dead.append(parameters["MessageBody"])
+    def send_message_batch(self, **parameters: Any) -> dict[str, Any]:
+        assert all(one["MessageAttributes"]["reason"]["StringValue"] for one in parameters["Entries"])
+        self.dead += [one["MessageBody"] for one in parameters["Entries"]]
+        return {}
 
-    def change_message_visibility(self, **parameters: Any) -> None:
-        self.delayed.append(parameters["ReceiptHandle"])
+    def change_message_visibility_batch(self, **parameters: Any) -> dict[str, Any]:
+        self.delayed += [one["ReceiptHandle"] for one in parameters["Entries"]]
+        return {}
 
 
 ANY_JSON = st.recursive(

@@ -28,32 +28,35 @@ def departure(instance_id: str, *, left: float) -> Departure:
     return Departure(Node(instance_id, "chat", None), NOTICED, NOTICED + timedelta(seconds=left))
 
 
-def test_one_command_for_a_fleet_carries_each_nodes_own_deadline(
+def test_one_command_for_all_fleets_carries_each_nodes_own_deadline(
     aws: Aws, function: NoticeFunction, notice_event: Notice
 ) -> None:
     first, second = sorted(aws.add_fleet("chat", nodes=2))
     (other,) = aws.add_fleet("code", nodes=1)
     aws.now = NOTICED + timedelta(seconds=31)
     aws.send(
-        notice_event(first), notice_event(second, at=NOTICED + timedelta(seconds=30)), notice_event(other)
+        notice_event(second, at=NOTICED + timedelta(seconds=30)), notice_event(first), notice_event(other)
     )
     assert aws.deliver(function) == []
-    sent = {call["Parameters"]["Deadlines"][0]: call for call in aws.journal.of("send_command")}
-    assert sent.keys() == {
-        f"{first}@2026-11-23T13:40:00Z,{second}@2026-11-23T13:40:30Z",
+    (call,) = aws.journal.of("send_command")
+    assert sorted(call["Parameters"]["Deadlines"][0].split(",")) == [
+        f"{first}@2026-11-23T13:40:00Z",
+        f"{second}@2026-11-23T13:40:30Z",
         f"{other}@2026-11-23T13:40:00Z",
-    }
-    for call in sent.values():
-        assert call["DocumentName"] == "SpotFailover-DrainNode"
-        assert call["TimeoutSeconds"] >= 30
+    ]
+    assert call["DocumentName"] == "SpotFailover-DrainNode"
+    assert call["TimeoutSeconds"] >= 30
+    assert sorted(call["Comment"].removeprefix("spot failover: drain 3 of ").split(", ")) == ["chat", "code"]
     incident = aws.incident(first)
     assert incident is not None
     assert re.fullmatch("[0-9-]{36}", incident.entries[0].detail["command_id"])
 
 
+@pytest.mark.parametrize("names_the_unknown", [True, False])
 def test_an_unknown_instance_in_the_middle_holds_up_no_other_and_is_tried_again(
-    aws: Aws, function: NoticeFunction, notice_event: Notice
+    aws: Aws, function: NoticeFunction, notice_event: Notice, names_the_unknown: bool
 ) -> None:
+    aws.systems_manager.names_the_unknown = names_the_unknown
     nodes = sorted(aws.add_fleet("chat", nodes=3))
     aws.systems_manager.managed.remove(nodes[1])
     aws.send(*(notice_event(key) for key in nodes))
@@ -70,20 +73,40 @@ def test_an_unknown_instance_in_the_middle_holds_up_no_other_and_is_tried_again(
     assert aws.waiting() == 0
 
 
-def test_a_throttled_fleet_comes_back_alone(aws: Aws, function: NoticeFunction, notice_event: Notice) -> None:
+def test_a_throttled_command_brings_its_nodes_back_together(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
     (chat,), (code,) = aws.add_fleet("chat", nodes=1), aws.add_fleet("code", nodes=1)
-    aws.journal.fail(
-        "send_command", "ThrottlingException", times=1, when=lambda call: chat in call["InstanceIds"]
-    )
+    aws.journal.fail("send_command", "ThrottlingException", times=1)
     aws.send(notice_event(chat), notice_event(code))
-    assert len(aws.deliver(function)) == 1
-    assert (aws.outcome(Step.DRAIN_COMMAND, chat), aws.outcome(Step.DRAIN_COMMAND, code)) == (
-        Outcome.RETRYING,
-        Outcome.COMMANDED,
-    )
+    assert len(aws.deliver(function)) == 2
     aws.now += timedelta(seconds=1)
     assert aws.deliver(function) == []
     assert aws.outcome(Step.DRAIN_COMMAND, chat) is Outcome.COMMANDED
+    assert aws.outcome(Step.DRAIN_COMMAND, code) is Outcome.COMMANDED
+    assert len(aws.journal.of("send_command")) == 2
+
+
+def test_a_node_that_iam_refuses_by_name_takes_no_other_along(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    """Its tag was taken away a moment ago, say."""
+    nodes = sorted(aws.add_fleet("chat", nodes=3))
+    text = f"not authorized to perform: ssm:SendCommand on resource: arn:aws:ec2:::instance/{nodes[2]}"
+    aws.journal.fail(
+        "send_command",
+        "AccessDeniedException",
+        message=text,
+        when=lambda call: nodes[2] in call["InstanceIds"],
+    )
+    aws.send(*(notice_event(key) for key in nodes))
+    assert aws.deliver(function) == []
+    assert [aws.outcome(Step.DRAIN_COMMAND, key) for key in nodes] == [
+        Outcome.COMMANDED,
+        Outcome.COMMANDED,
+        Outcome.FAILED,
+    ]
+    assert len(aws.dead_letters()) == 1
 
 
 def test_a_refused_command_is_dead_lettered_and_leaves_the_node_to_its_own_agent(

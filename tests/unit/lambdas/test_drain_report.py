@@ -46,8 +46,10 @@ def test_whatever_a_command_printed_is_a_report_or_none(output: str, outcome: Ou
     assert (report.outcome if report else None) is outcome
 
 
-def test_a_report_is_the_last_line_of_the_output() -> None:
-    report = parse_drain_report(f"joined a drain\n{json.dumps(REPORT)}\n\n")
+@pytest.mark.parametrize("behind", ["", "\n\n", "\n----------ERROR-------\nno tty\n", '\n{"no": "report"}'])
+def test_a_report_is_the_last_that_the_output_has(behind: str) -> None:
+    earlier = json.dumps({**REPORT, "in_flight_at_start": 9})
+    report = parse_drain_report(f"joined a drain\n{earlier}\n{json.dumps(REPORT)}{behind}")
     assert report is not None
     assert report.detail["in_flight_at_start"] == 6
 

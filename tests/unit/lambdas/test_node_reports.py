@@ -84,10 +84,7 @@ def told(event: dict[str, Any], instance_id: str, **changes: Any) -> dict[str, A
 
 def commanded(aws: Aws, node: str, report: dict[str, Any] | None) -> dict[str, Any]:
     """Return the event of a drain command that ended with this report, or with none."""
-    output = {
-        "StandardOutputContent": json.dumps(report) if report else "",
-        "StandardErrorContent": "signal 9",
-    }
+    output = {"Output": f"{json.dumps(report) if report else ''}\nsignal 9"}
     aws.systems_manager.outputs[COMMAND, node] = output
     sample = sample_event("ssm_command_invocation_status_change")
     return {**sample, "detail": {**sample["detail"], "command-id": COMMAND, "instance-id": node}}

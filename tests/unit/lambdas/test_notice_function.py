@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from spot_failover.departures import ActionResult, Departure, earliest_notices
-from spot_failover.messages import backoff_seconds
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.notices import InstanceAction
 from spot_failover.notices import Notice as InterruptionNotice
@@ -127,13 +126,27 @@ def test_a_retried_message_is_seen_again_after_seconds_and_later_each_time(
     aws.send(notice_event(node))
     for _ in range(5):
         assert len(aws.deliver(function)) == 1
-    visibility = [call["VisibilityTimeout"] for call in aws.journal.of("change_message_visibility")]
-    assert visibility == [1, 2, 4, 8, 8]
+    assert _waits(aws) == [1, 2, 4, 8, 8]
 
 
-@pytest.mark.parametrize(("count", "seconds"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (20, 8)])
-def test_backoff_grows_to_eight_seconds(count: int, seconds: int) -> None:
-    assert backoff_seconds(count) == seconds
+def _waits(aws: Aws) -> list[int]:
+    return [
+        entry["VisibilityTimeout"]
+        for call in aws.journal.of("change_message_visibility_batch")
+        for entry in call["Entries"]
+    ]
+
+
+def test_an_urgent_notice_is_seen_again_sooner_than_a_fresh_one(
+    aws: Aws, function: NoticeFunction, action: SpyAction, notice_event: Notice
+) -> None:
+    fresh, urgent = aws.add_fleet("chat", nodes=2)
+    action.answers = dict.fromkeys((fresh, urgent), ActionResult(Outcome.RETRYING))
+    aws.now = NOTICED + timedelta(seconds=108)
+    aws.send(notice_event(fresh, at=NOTICED + timedelta(seconds=100)), notice_event(urgent))
+    assert len(aws.deliver(function, receive_count=9)) == 2
+    assert sorted(_waits(aws)) == [2, 8]
+    assert action.instance_ids == [[urgent, fresh]]
 
 
 def test_a_retry_that_lasts_to_the_deadline_is_recorded_as_missed_and_dropped(
@@ -206,7 +219,7 @@ def test_a_dead_letter_that_cannot_be_sent_keeps_only_its_own_message(
     aws: Aws, function: NoticeFunction, action: SpyAction, notice_event: Notice
 ) -> None:
     (node,) = aws.add_fleet("chat", nodes=1)
-    aws.journal.fail("send_message", "ServiceUnavailable", times=1)
+    aws.journal.fail("send_message_batch", "ServiceUnavailable", times=1)
     aws.send("null", notice_event(node))
     assert aws.deliver(function) == ["null"]
     assert action.instance_ids == [[node]]
@@ -219,7 +232,7 @@ def test_a_visibility_that_cannot_be_changed_only_delays_the_retry(
 ) -> None:
     (node,) = aws.add_fleet("chat", nodes=1)
     action.answers = {node: ActionResult(Outcome.RETRYING)}
-    aws.journal.fail("change_message_visibility", "ServiceUnavailable")
+    aws.journal.fail("change_message_visibility_batch", "ServiceUnavailable")
     aws.send(notice_event(node))
     assert len(aws.deliver(function)) == 1
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from spot_failover.incident_table import Claim
 from spot_failover.incidents import Entry, Incident, fold
 from spot_failover.outcomes import Outcome, Step
 from spot_failover.timestamps import format_milliseconds
@@ -191,7 +193,7 @@ def test_a_nodes_report_becomes_its_incidents_drain(
     (node,) = aws.add_fleet("chat", nodes=1)
     aws.table.write([entry(node, step=Step.DRAIN_COMMAND, outcome=Outcome.COMMANDED)])
     output = f"joined a drain\n{json.dumps(REPORT)}\n"
-    aws.systems_manager.outputs[COMMAND, node] = {"StandardOutputContent": output}
+    aws.systems_manager.outputs[COMMAND, node] = {"Output": output}
     aws.send(*[command_ended(node)] * 2)
     assert aws.deliver(function) == []
     incident = known(aws, node)
@@ -208,15 +210,13 @@ def test_a_nodes_report_becomes_its_incidents_drain(
 def test_a_command_without_a_report_is_recorded_as_such(aws: Aws, function: TrackFunction) -> None:
     (node,) = aws.add_fleet("chat", nodes=1)
     aws.table.write([entry(node)])
-    aws.systems_manager.outputs[COMMAND, node] = {
-        "StandardOutputContent": "Killed",
-        "StandardErrorContent": "signal 9",
-    }
+    aws.systems_manager.outputs[COMMAND, node] = {"Output": "Killed\n----------ERROR-------\nsignal 9"}
     aws.send(command_ended(node, status="Failed"))
     assert aws.deliver(function) == []
     incident = known(aws, node)
     assert incident.outcomes[Step.DRAIN] is Outcome.UNREPORTED
-    assert incident.entries[-1].detail == {"command_id": COMMAND, "status": "Failed", "error": "signal 9"}
+    error = "Killed\n----------ERROR-------\nsignal 9"
+    assert incident.entries[-1].detail == {"command_id": COMMAND, "status": "Failed", "error": error}
 
 
 def test_a_command_that_still_runs_costs_no_call(aws: Aws, function: TrackFunction) -> None:
@@ -239,8 +239,8 @@ def test_an_event_that_overtakes_its_record_is_tried_again(aws: Aws, function: T
     aws.send(command_ended(node))
     assert len(aws.deliver(function)) == 1
     aws.table.write([entry(node)])
-    assert len(aws.deliver(function)) == 1  # InvocationDoesNotExist
-    aws.systems_manager.outputs[COMMAND, node] = {"StandardOutputContent": json.dumps(REPORT)}
+    assert len(aws.deliver(function)) == 1  # it is not listed yet
+    aws.systems_manager.outputs[COMMAND, node] = {"Output": json.dumps(REPORT)}
     assert aws.deliver(function) == []
     assert known(aws, node).outcomes[Step.DRAIN] is Outcome.DRAINED
 
@@ -262,7 +262,7 @@ def test_a_throttled_launch_is_tried_again_and_a_malformed_message_is_not(
 def test_a_drain_that_cannot_be_recorded_comes_back(aws: Aws, function: TrackFunction) -> None:
     (node,) = aws.add_fleet("chat", nodes=1)
     aws.table.write([entry(node)])
-    aws.systems_manager.outputs[COMMAND, node] = {"StandardOutputContent": json.dumps(REPORT)}
+    aws.systems_manager.outputs[COMMAND, node] = {"Output": json.dumps(REPORT)}
     aws.journal.fail("batch_write_item", "ThrottlingException", times=1)
     aws.send(command_ended(node))
     assert len(aws.deliver(function)) == 1
@@ -294,3 +294,95 @@ def test_a_launch_prefers_asked_for_replacements_and_takes_dead_nodes_after_them
     future = fold([entry("i-5", noticed=60)])
     candidates = awaiting([asked_late, failed, alive, asked_early, future], launched_at=at(10))
     assert [one.incident for one in candidates] == ["i-2", "i-1", "i-3"]
+
+
+def calls(aws: Aws, *operations: str) -> list[int]:
+    return [len(aws.journal.of(operation)) for operation in operations]
+
+
+def test_the_drains_of_one_command_are_read_at_once(aws: Aws, function: TrackFunction) -> None:
+    nodes = aws.add_fleet("chat", nodes=30)
+    aws.table.write([entry(node, step=Step.DRAIN_COMMAND, outcome=Outcome.COMMANDED) for node in nodes])
+    for node in nodes:
+        aws.systems_manager.outputs[COMMAND, node] = {"Output": json.dumps(REPORT)}
+    aws.send(*(command_ended(node) for node in nodes))
+    assert aws.deliver(function) == []
+    assert aws.waiting() == 0
+    assert {known(aws, node).outcomes[Step.DRAIN] for node in nodes} == {Outcome.DRAINED}
+    assert calls(aws, "list_command_invocations", "batch_write_item") == [1, 2]
+
+
+def test_a_command_that_cannot_be_read_is_asked_for_once_in_a_batch(
+    aws: Aws, function: TrackFunction
+) -> None:
+    nodes = aws.add_fleet("chat", nodes=5)
+    aws.table.write([entry(node) for node in nodes])
+    aws.journal.fail("list_command_invocations", "ThrottlingException")
+    aws.send(*(command_ended(node) for node in nodes))
+    assert len(aws.deliver(function)) == 5
+    assert calls(aws, "list_command_invocations") == [1]
+
+
+def test_a_drain_that_is_listed_as_running_is_not_taken_for_one_without_a_report(
+    aws: Aws, function: TrackFunction
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.table.write([entry(node)])
+    aws.systems_manager.outputs[COMMAND, node] = {"Output": "", "Status": "InProgress"}
+    aws.send(command_ended(node))
+    assert len(aws.deliver(function)) == 1
+    assert Step.DRAIN not in known(aws, node).outcomes
+
+
+def test_the_launches_of_a_storm_share_one_query_for_each_fleet_and_replace_one_node_each(
+    aws: Aws, function: TrackFunction
+) -> None:
+    nodes = [(name, node) for name in ("chat", "code") for node in aws.add_fleet(name, nodes=20)]
+    aws.table.write([replace(entry(node), fleet=name) for name, node in nodes])
+    aws.send(
+        *(launched(f"i-{n:017x}", start=2 + n / 10, fleet=name) for n, (name, _) in enumerate(nodes, start=1))
+    )
+    assert aws.deliver(function) == []
+    assert aws.waiting() == 0
+    replacements = {known(aws, node).replacement_instance_id for _, node in nodes}
+    assert replacements == {f"i-{n:017x}" for n in range(1, 41)}
+    assert calls(aws, "query", "transact_write_items") == [2, 40]
+
+
+def test_another_function_at_the_same_fleet_costs_a_look_and_no_second_replacement(
+    aws: Aws, function: TrackFunction
+) -> None:
+    first, second = aws.add_fleet("chat", nodes=2)
+    aws.table.write([entry(first), entry(second, noticed=1)])
+    claim = function._table.claim_replacement
+
+    def overtaken(entry: Entry, *, replacement: str) -> Claim:
+        if replacement == "i-00000000000000001":  # somebody else gives the same node another one first
+            other = "i-00000000000000009"
+            claim(replace(entry, detail={**entry.detail, "instance_id": other}), replacement=other)
+        return claim(entry, replacement=replacement)
+
+    function._table.claim_replacement = overtaken  # type: ignore[method-assign]
+    aws.send(launched("i-00000000000000001"), launched("i-00000000000000002"))
+    assert aws.deliver(function) == []
+    replaced = {known(aws, node).replacement_instance_id for node in (first, second)}
+    assert replaced == {"i-00000000000000009", "i-00000000000000001"}
+
+
+def test_an_invocation_that_takes_too_long_puts_the_rest_of_its_events_back(
+    aws: Aws, metrics: Metrics
+) -> None:
+    times = iter([NOTICED, NOTICED, *[NOTICED + timedelta(seconds=s) for s in (3, 6, 9)], NOTICED])
+    function = TrackFunction(
+        settings=aws.settings,
+        autoscaling=aws.autoscaling,
+        ssm=aws.ssm,
+        sqs=aws.sqs,
+        dynamodb=aws.dynamodb,
+        clock=lambda: next(times),
+    )
+    nodes = aws.add_fleet("chat", nodes=3)
+    aws.table.write([entry(node) for node in nodes])
+    aws.send(*(launched(f"i-{n:017x}") for n in range(3)))
+    assert len(aws.deliver(function)) == 1
+    assert metrics()["chat", "replacement.in_service"] == [1, 1]
