@@ -18,7 +18,7 @@ from .engine_choice import make_engine
 from .engine_life import EngineLife
 from .errors import ControlError, EngineError
 from .failure import FinalFailure
-from .health_server import HealthServer, resolve_host
+from .health_server import HealthServer, device_of, resolve_host
 from .hook import HookAnswer, HookCompleter
 from .imds import Imds, ImdsWatcher, SpotNotice
 from .kernel_log import GpuFault, KernelLog
@@ -26,7 +26,7 @@ from .log import Log
 from .outlets import Outlets
 from .preparation import Preparation
 from .service import Service
-from .settings import Settings
+from .settings import AUTO_HOST, Settings
 from .state import NodeState, assert_never
 from .times import format_utc
 from .vllm_api import EngineApi
@@ -46,8 +46,13 @@ class Agent:
         self._log = log
         self._instance_id: str | None = None
         self._terminate_asked = threading.Event()
+        imds = Imds(settings.imds_endpoint)
+        hosts = {settings.engine_host, settings.health_host}
+        address = resolve_host(AUTO_HOST, imds, log=log) if AUTO_HOST in hosts else ""
         self._api = EngineApi(
-            host=settings.engine_host, port=settings.engine_port, served_model_name=settings.served_model_name
+            host=address if settings.engine_host == AUTO_HOST else settings.engine_host,
+            port=settings.engine_port,
+            served_model_name=settings.served_model_name,
         )
         self._outlets = Outlets(settings, instance_id=self._own_id, log=log)
         self._service = Service(settings, reporter=self._outlets.reporter, log=log)
@@ -64,15 +69,16 @@ class Agent:
         self._failure = self._make_failure()
         self._drainer = self._make_drainer()
         self._hook = HookCompleter(settings, instance_id=self._own_id, answer=self._hook_answer, log=log)
-        imds = Imds(settings.imds_endpoint)
         self._watcher = ImdsWatcher(
             imds, on_instance_id=self._know_instance_id, on_notice=self._take_notice, log=log
         )
         self._control = ControlServer(settings.socket, self._command)
+        automatic = settings.health_host == AUTO_HOST
         self._health = HealthServer(
-            host=resolve_host(settings.health_host, imds, log=log),
+            host=address if automatic else settings.health_host,
             port=settings.health_port,
             view=self._service.states.view,
+            device=device_of(address) if automatic else None,
         )
 
     def _make_failure(self) -> FinalFailure:

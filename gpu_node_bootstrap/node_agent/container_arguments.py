@@ -84,7 +84,8 @@ def _confinement() -> list[str]:
 
 
 def _publications(port: int, address: str) -> list[str]:
-    # The load balancer comes over the node's address, the agent over the loopback; nobody else should.
+    # The load balancer comes over the node's address, and so does the agent, to prove the same way. The
+    # loopback is for an agent that does not know the address. Nobody else should.
     addresses = [ANY_ADDRESS] if address == ANY_ADDRESS else [address, LOOPBACK]
     return [word for each in addresses for word in ("--publish", f"{each}:{port}:{port}")]
 

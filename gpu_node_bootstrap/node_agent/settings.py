@@ -63,7 +63,7 @@ class Settings:
     engine_command: tuple[str, ...]
     """The engine's whole command line; process only."""
     engine_host: str
-    """Where the agent reaches the engine."""
+    """Where the agent reaches the engine; `auto`: where the load balancer does, on the node's own address."""
     engine_port: int
     health_host: str
     """Where the health check is answered; `auto`: on the node's own private address alone."""
@@ -129,7 +129,7 @@ class Settings:
             served_model_name=read.text("SERVED_MODEL_NAME"),
             engine_args=read.parsed("ENGINE_ARGS", _strings, "[]"),
             engine_command=read.parsed("ENGINE_COMMAND", _command) if process else (),
-            engine_host=read.text("ENGINE_HOST", "127.0.0.1"),
+            engine_host=read.text("ENGINE_HOST", "127.0.0.1" if process else AUTO_HOST),
             engine_port=read.parsed("ENGINE_PORT", _port, "8000"),
             health_host=read.text("HEALTH_HOST", AUTO_HOST),
             health_port=read.parsed("HEALTH_PORT", _port, "8081"),

@@ -34,7 +34,7 @@ def test_a_container_is_the_default_and_the_rest_has_defaults_too() -> None:
     assert (settings.engine_port, settings.health_port) == (8000, 8081)
     assert (settings.settle_seconds, settings.deadline_margin_seconds) == (15, 8)
     assert settings.lifecycle_hook == ""
-    assert settings.health_host == "auto"
+    assert (settings.health_host, settings.engine_host) == ("auto", "auto")
     assert settings.phase_limits[Phase.ENGINE] == 1200
     assert (settings.booted_at, settings.user_data_started_at) == (None, None)
 
