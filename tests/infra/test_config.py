@@ -118,7 +118,8 @@ WRONG = {
     "unknown key": (
         {"notice_second": 60},
         'the context: unknown key "notice_second"; did you mean "notice_seconds"?'
-        " allowed: alarm_topic_arn, boot_limit_seconds, fleets, image, incident_ttl_days, log_retention_days, notice_seconds.",
+        " allowed: alarm_topic_arn, boot_limit_seconds, fleets, image, incident_ttl_days, log_retention_days,"
+        " notice_seconds.",
     ),
     "unknown fleet key": (fleet(modle="x"), 'fleets[0] (chat): unknown key "modle"; did you mean "model"?'),
     "unknown nested key": (
