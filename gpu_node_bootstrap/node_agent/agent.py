@@ -101,8 +101,7 @@ class Agent:
         return Drainer(
             life=self._life,
             api=self._api,
-            settle_seconds=self._settings.settle_seconds,
-            margin_seconds=self._settings.deadline_margin_seconds,
+            settings=self._settings,
             checked_at=lambda: self._health.checked_at,
             on_begin=self._leave_service,
             on_end=self._left,

@@ -11,6 +11,7 @@ from .drain import DrainOutcome, EngineExit, Situation, Step, Tally, Trigger, ho
 from .engine_life import EngineLife
 from .errors import EngineAnswerError
 from .log import Log
+from .settings import Settings
 from .state import assert_never
 from .times import format_utc
 from .vllm_api import EngineApi, Load
@@ -41,8 +42,7 @@ class Drainer:
         *,
         life: EngineLife,
         api: EngineApi,
-        settle_seconds: float,
-        margin_seconds: float,
+        settings: Settings,
         checked_at: Callable[[], float | None],
         on_begin: Callable[[str], bool],
         on_end: Callable[[DrainOutcome], None],
@@ -55,8 +55,8 @@ class Drainer:
         """
         self._life = life
         self._api = api
-        self._settle_seconds = settle_seconds
-        self._margin_seconds = margin_seconds
+        self._settle_seconds = settings.settle_seconds
+        self._margin_seconds = settings.deadline_margin_seconds
         self._checked_at = checked_at
         self._on_begin = on_begin
         self._on_end = on_end
@@ -69,6 +69,7 @@ class Drainer:
         self._give_up_at = 0.0
         self._kill_asked = threading.Event()
         self._kill_ended = threading.Event()
+        self._nothing_left = False
         self._terminated_at: float | None = None
         self._tally: Tally | None = None
         self._outcome: DrainOutcome | None = None
@@ -199,6 +200,7 @@ class Drainer:
     def _end_everything(self) -> None:
         try:
             self._life.kill()
+            self._nothing_left = True
         except Exception as err:
             self._log.error("engine_outlived_kill", error=repr(err))
 
@@ -212,8 +214,10 @@ class Drainer:
         how = how_it_ended(alive_at_start=alive_at_start, terminated=terminated, killed=killed)
         if how is EngineExit.GRACEFUL and self._life.exit_status() == 0:
             tally.answered_all()
-        # Also after a graceful end: cores can outlive the API server.
-        self._end_everything()
+        # Also after a graceful end: cores can outlive the API server. Not twice: where docker hangs, a round
+        # takes seconds of those that are left before the deadline.
+        if not self._nothing_left:
+            self._end_everything()
         self._outcome = outcome = DrainOutcome(
             instance_id=self._instance_id(),
             trigger=request.trigger,
