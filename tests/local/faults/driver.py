@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.local.faults.functions import DeployedFunction, Invocation
 
 BATCH = 10
 # A message of a queue that gives it up after 20 receptions, and of a function that waits 24 s at most.
-MOST_ROUNDS = 60
+MOST_ROUNDS = 400
 
 
 class VirtualClock:
@@ -69,19 +69,32 @@ class QueueDriver:
         """Take what is in the dead-letter queue out of it."""
         found = self._control.queue_messages(self.dead_letters_name)
         if found:
-            self._sqs.purge_queue(QueueUrl=self.dead_letters_url)
+            self._control.empty_queue(self.dead_letters_name)
         return found
+
+    def most_receptions(self) -> int:
+        """Return how often a message is received before the queue itself dead-letters it."""
+        answer = self._sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["RedrivePolicy"])
+        return int(json.loads(answer["Attributes"]["RedrivePolicy"])["maxReceiveCount"])
 
     def purge(self) -> None:
         """Forget what is in the queue."""
-        self._sqs.purge_queue(QueueUrl=self.queue_url)
+        self._control.empty_queue(self.queue_name)
 
-    def run(self, delivered: Delivered, *, crash_after: Sequence[int | None] = ()) -> None:
+    def run(
+        self,
+        delivered: Delivered,
+        *,
+        crash_after: Sequence[int | None] = (),
+        batch: int = BATCH,
+        before_each: Callable[[], None] = lambda: None,
+    ) -> None:
         """Deliver until the queue is empty; the k-th invocation dies after `crash_after[k]` calls."""
         crashes = itertools.chain(crash_after, itertools.repeat(None))
         for _ in range(MOST_ROUNDS):
-            messages = self.receive()
+            messages = self.receive(batch)
             if messages:
+                before_each()
                 self.handle(messages, delivered, crash_after=next(crashes))
                 continue
             left = self._control.queue_messages(self.queue_name)
@@ -91,11 +104,11 @@ class QueueDriver:
             self.clock.skip(min(message["visible_in"] for message in left) + 0.001)
         raise AssertionError(f"{self.queue_name} still held messages after {MOST_ROUNDS} rounds")
 
-    def receive(self) -> list[dict[str, Any]]:
+    def receive(self, batch: int = BATCH) -> list[dict[str, Any]]:
         """Receive a batch, which may be empty."""
         answer = self._sqs.receive_message(
             QueueUrl=self.queue_url,
-            MaxNumberOfMessages=BATCH,
+            MaxNumberOfMessages=batch,
             MessageSystemAttributeNames=["All"],
             MessageAttributeNames=["All"],
         )

@@ -49,18 +49,31 @@ class Fleets:
         """Return a node in service that no case has had yet."""
         fresh = self._fresh[fleet.name]
         if not fresh:
-            whole = f"{self._nodes} members of {fleet.name}"
-            wait_for(whole, lambda: len(self._members(fleet)) == self._nodes)
+            self.wait_until_whole(fleet)
             self._meet(fleet)
         return fresh.popleft()
 
-    def put_back(self, fleet: BareFleet, instance_id: str) -> None:
-        """Let a node that is still in its group, and untouched, be taken again."""
-        self._fresh[fleet.name].appendleft(instance_id)
+    def wait_until_whole(self, fleet: BareFleet) -> None:
+        """Wait until as many nodes of a fleet are in service as are desired."""
+        self.wait_until_in_service(fleet.group, self._nodes)
+
+    def wait_until_in_service(self, group: str, nodes: int) -> None:
+        """Wait until a group, of the fleets or not, has as many members in service."""
+        wait_for(f"{nodes} members of {group}", lambda: len(self.members_of(group)) == nodes)
+
+    def put_back(self, instance_id: str) -> None:
+        """Let a node that is still in service in its group be taken again."""
+        for fleet in self.fleets:
+            if instance_id in self._members(fleet):
+                self._fresh[fleet.name].appendleft(instance_id)
 
     def fleet_of(self, instance_id: str) -> str | None:
         """Return the fleet of a node that is or was one."""
         return self._fleet_of.get(instance_id)
+
+    def gone_from_its_group(self, instance_id: str) -> None:
+        """Take note that a node is none of its group's any more."""
+        self._fleet_of.pop(instance_id, None)
 
     def known(self, fleet: BareFleet) -> list[str]:
         """Return all that are or were the fleet's nodes."""
@@ -137,7 +150,11 @@ class Fleets:
                 self._fresh[fleet.name].append(one)
 
     def _members(self, fleet: BareFleet) -> list[str]:
-        groups = self._autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[fleet.group])
+        return self.members_of(fleet.group)
+
+    def members_of(self, group: str) -> list[str]:
+        """Return the members of a group that are in service."""
+        groups = self._autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])
         return [
             instance["InstanceId"]
             for instance in groups["AutoScalingGroups"][0]["Instances"]

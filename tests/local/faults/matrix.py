@@ -13,6 +13,7 @@ class Part(Enum):
     LOOKUP = "whether an instance is a node of a fleet"
     DIRECTORY = "what is known of the fleet"
     ACTION = "the deed itself"
+    KNOWLEDGE = "what else the deed concerns; it is done meanwhile where it is known"
     STANDING = "why the deed was refused"
     RECORD = "the incident's record"
 
@@ -24,6 +25,8 @@ class End(Enum):
     LATER = "comes back, and is done then"
     MISSED = "comes back until its deadline, recorded as missed"
     DEAD = "in the dead-letter queue with its reason, recorded as failed"
+    MISSED_IN_PART = "done where it could be known, comes back for the rest, recorded as missed"
+    DEAD_IN_PART = "done where it could be known, in the dead-letter queue with its reason for the rest"
     DEAD_UNKNOWN = "in the dead-letter queue with its reason; nobody knows whose instance it is"
     UNRECORDED = "done in the first reception, and not on record"
 
@@ -83,6 +86,14 @@ ERRORS: Mapping[str, Mapping[str, str]] = {
         NOT_FOUND: "InvalidInstanceId",
         BUSY: "ServiceUnavailable",
     },
+    "tag": {
+        THROTTLED: "ThrottledException",
+        SERVER: "InternalServiceException",
+        DENIED: "AccessDeniedException",
+        INVALID: "InvalidParameterException",
+        NOT_FOUND: "InvalidParameterException",
+        BUSY: "ServiceUnavailable",
+    },
     "dynamodb": {
         THROTTLED: "ThrottlingException",
         SERVER: "InternalServerError",
@@ -129,6 +140,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.LOOKUP: End.DEAD_UNKNOWN,
         Part.DIRECTORY: End.MISSED,
         Part.ACTION: End.MISSED,
+        Part.KNOWLEDGE: End.MISSED_IN_PART,
         Part.STANDING: End.LATER,
         Part.RECORD: End.UNRECORDED,
     },
@@ -139,6 +151,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.LOOKUP: End.DEAD_UNKNOWN,
         Part.DIRECTORY: End.DEAD,
         Part.ACTION: End.DEAD,
+        Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
     },
@@ -146,6 +159,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.LOOKUP: End.DEAD_UNKNOWN,
         Part.DIRECTORY: End.DEAD,
         Part.ACTION: End.DEAD,
+        Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
     },
@@ -153,6 +167,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.LOOKUP: End.DEAD_UNKNOWN,
         Part.DIRECTORY: End.DEAD,
         Part.ACTION: End.LATER,
+        Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
     },
@@ -193,6 +208,8 @@ def _common(function: str) -> list[Call]:
 CALLS = (
     *_common("deregister_target"),
     Call("deregister_target", "autoscaling:DescribeAutoScalingGroups", Part.DIRECTORY),
+    Call("deregister_target", "tag:GetResources", Part.KNOWLEDGE),
+    Call("deregister_target", "elasticloadbalancing:DescribeTargetHealth", Part.KNOWLEDGE, each_fleet=True),
     Call("deregister_target", "elasticloadbalancing:DeregisterTargets", Part.ACTION, each_fleet=True),
     *_common("drain_node"),
     Call("drain_node", "ssm:SendCommand", Part.ACTION),

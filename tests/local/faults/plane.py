@@ -15,7 +15,7 @@ from spot_failover.timestamps import format_seconds
 
 from local_aws.session import LocalAws
 from tests.local.faults.driver import QueueDriver, VirtualClock
-from tests.local.faults.fleets import BareFleet, Fleets
+from tests.local.faults.fleets import FLEET_TAG, BareFleet, Fleets
 from tests.local.faults.functions import DeployedFunction
 
 NOTICE_SECONDS = 60
@@ -55,6 +55,19 @@ class Plane:
     def unknown_id(self) -> str:
         """Return an instance id that no instance has, and that no case had before."""
         return f"i-{next(self._ids) + 0xFA0170000:017x}"
+
+    def instance(self, *, fleet: str | None = None) -> str:
+        """Launch an instance that no group knows, with a fleet's tag or without."""
+        ec2 = self.aws.client("ec2")
+        tags = [{"Key": FLEET_TAG, "Value": fleet}] if fleet else [{"Key": "Name", "Value": "somebody's"}]
+        answer = ec2.run_instances(
+            ImageId=ec2.describe_images()["Images"][0]["ImageId"],
+            MinCount=1,
+            MaxCount=1,
+            InstanceType="t3.micro",
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        return str(answer["Instances"][0]["InstanceId"])
 
     def notice(self, instance_id: str, *, at: float | None = None, action: str = "terminate") -> str:
         """Return the body of an interruption notice, as EventBridge puts it into the queues."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.local.faults.driver import Delivered
-from tests.local.faults.fleets import BareFleet
+from tests.local.faults.fleets import NODES_EACH, BareFleet
 from tests.local.faults.plane import Plane
 
 DENIALS = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
@@ -53,6 +53,21 @@ def effects_in(timeline: Iterable[Mapping[str, Any]]) -> Effects:
     return effects
 
 
+# Of each function: how its success is recorded, and what it changes.
+SUCCESSES = {
+    "deregister_target": {"deregistered", "not_registered"},
+    "drain_node": {"commanded"},
+    "request_replacement": {"detached", "already_detached"},
+}
+# What says that a step is not over.
+UNDER_WAY = {"retrying", "not_managed", "held"}
+CHANGES: dict[str, Callable[[Effects, str], int]] = {
+    "deregister_target": lambda effects, node: effects.deregistered[node],
+    "drain_node": lambda effects, node: effects.commanded[node],
+    "request_replacement": lambda effects, node: effects.detached[node],
+}
+
+
 @dataclass
 class Seen:
     """A case when it is over."""
@@ -75,23 +90,25 @@ class Seen:
 
 
 class Case:
-    """One case on the shared plane: begin, act, look, and clean up behind it."""
+    """One case on the shared plane. Leaving it as a context clears up behind it, whatever came of it."""
 
     def __init__(self, plane: Plane, function: str) -> None:
         self.plane = plane
         self.function = function
         self.driver = plane.drivers[function]
         self.delivered = Delivered()
-        self._desired: dict[str, int] = {}
+        self._seen: Seen | None = None
 
-    def begin(self) -> None:
-        """Take note of how things are."""
+    def __enter__(self) -> Case:
         self.plane.new_case()
         self.plane.news()
-        self._desired = self.plane.fleets.desired()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clean_up(self._seen or self.look())
 
     def look(self) -> Seen:
-        """Return what is to be seen, and leave nothing of it for the next case."""
+        """Return what is to be seen now that it is over."""
         plane, driver = self.plane, self.driver
         driver.function.end_environment()
         plane.aws.control.clear_faults()
@@ -109,7 +126,7 @@ class Case:
             left=plane.aws.control.queue_messages(driver.queue_name),
             entries=entries,
         )
-        self._clean_up(seen)
+        self._seen = seen
         return seen
 
     def _clean_up(self, seen: Seen) -> None:
@@ -137,7 +154,8 @@ class Case:
         assert set(seen.outcomes) <= set(nodes), "an incident of a node without a notice"
         assert all(count == 1 for count in effects.detached.values()), "a node was detached twice"
         assert not effects.terminated, "a node was ended"
-        assert self.plane.fleets.desired() == self._desired, "a desired capacity has changed"
+        desired = self.plane.fleets.desired()
+        assert set(desired.values()) == {NODES_EACH}, "a desired capacity has changed"
         detached_of = Counter(self.plane.fleets.fleet_of(one) for one in effects.detached)
         assert effects.launched == detached_of, "not one replacement for each detached node"
         assert set(effects.refused) <= set(refusals), "a function asked for what its role does not permit"

@@ -1,4 +1,4 @@
-"""One deployed control plane for all cases of this folder."""
+"""One deployed control plane, driven on a clock of its own, for the folders that ask for it."""
 
 from __future__ import annotations
 
