@@ -77,7 +77,9 @@ def test_what_nobody_looks_at_may_hold_anything() -> None:
     assert parse_vitals(f"{METRICS}\nvllm:a_later_releases_ratio{{}} NaN\n") == parse_vitals(METRICS)
 
 
-@pytest.mark.parametrize("trickle", [b"", b"HTTP/1.1 200 OK\r\n\r\n" + b"x"])
+@pytest.mark.parametrize(
+    "trickle", [b"", b"HTTP/1.1 200 OK\r\nX-Trickle: x", b"HTTP/1.1 200 OK\r\n\r\n" + b"x"]
+)
 def test_an_engine_that_hangs_or_trickles_costs_no_more_than_the_timeout(
     kit: Any, monkeypatch: pytest.MonkeyPatch, trickle: bytes
 ) -> None:
