@@ -1,6 +1,7 @@
 """The phases of a boot: when each began, how long it took, and what the boot as a whole waited for.
 
-Times are epoch seconds, because the first two phases are over before this process begins.
+Times are epoch seconds, because the first two phases are over before this process begins. How long a phase
+has run, for which a boot may be given up, is measured by the monotonic clock: the other may be set meanwhile.
 """
 
 from __future__ import annotations
@@ -72,11 +73,13 @@ class BootRecord:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._phases: dict[Phase, PhaseTime] = {}
+        self._since: dict[Phase, float] = {}
 
     def begin(self, phase: Phase, *, at: float | None = None) -> None:
         """Begin a phase, now or at a time."""
         with self._lock:
             self._phases.setdefault(phase, PhaseTime(phase, time.time() if at is None else at))
+            self._since.setdefault(phase, time.monotonic())
 
     def end(self, phase: Phase, *, at: float | None = None, **detail: object) -> None:
         """End a phase that runs; `detail` says more about it, e.g. bytes or where they came from."""
@@ -100,6 +103,11 @@ class BootRecord:
         """Return the phases that have not ended."""
         return [each for each in self.times() if each.ended_at is None]
 
+    def taken(self) -> dict[Phase, float]:
+        """Return for how many seconds each phase that has not ended has run in this process."""
+        now = time.monotonic()
+        return {each.phase: now - self._since[each.phase] for each in self.running()}
+
     def to_json(self) -> dict[str, object]:
         """Return all phases, and the path whose parts add up to the boot."""
         now, times = time.time(), self.times()
@@ -108,13 +116,6 @@ class BootRecord:
             "phases": [each.to_json(now) for each in times],
             "path": {name: round(seconds, 3) for name, seconds in critical_path(times, now=now).items()},
         }
-
-
-def overdue(running: list[PhaseTime], limits: Mapping[Phase, float], *, now: float) -> PhaseTime | None:
-    """Return the phase that has outlasted its limit the longest, None while there is none."""
-    late = [(each.seconds(now) - limits[each.phase], each) for each in running if each.phase in limits]
-    late = [one for one in late if one[0] > 0]
-    return max(late, key=lambda one: one[0])[1] if late else None
 
 
 @dataclass(frozen=True)
@@ -126,25 +127,26 @@ class Stall:
 
 
 def stall(
-    running: list[PhaseTime],
+    taken: Mapping[Phase, float],
     limits: Mapping[Phase, float],
     *,
     start_limit_seconds: float,
     waited_seconds: float,
-    now: float,
 ) -> Stall | None:
     """Return why the boot is to be given up, None while it may go on.
 
-    `waited_seconds` is how long the agent has waited for its engine so far.
+    `taken` is for how many seconds each phase that runs has run, `waited_seconds` how long the agent has
+    waited for its engine so far. Blamed is the phase that has outlasted its limit the longest.
     """
-    late = overdue(running, limits, now=now)
-    if late is not None:
-        taken, limit = late.seconds(now), limits[late.phase]
-        return Stall(late.phase, f"stalled in {late.phase.value}: {taken:.1f} s of at most {limit:g} s")
+    over = {phase: seconds - limits[phase] for phase, seconds in taken.items() if phase in limits}
+    late = max(over, key=over.__getitem__, default=None)
+    if late is not None and over[late] > 0:
+        reason = f"stalled in {late.value}: {taken[late]:.1f} s of at most {limits[late]:g} s"
+        return Stall(late, reason)
     if waited_seconds <= start_limit_seconds:
         return None
     # Between two phases, for a moment, none runs: the engine is then about to start.
-    phase = running[0].phase if running else Phase.ENGINE
+    phase = max(taken, key=taken.__getitem__, default=Phase.ENGINE)
     return Stall(phase, f"stalled in {phase.value}: not ready within {start_limit_seconds:g} s")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from .boot import Phase
@@ -12,7 +13,7 @@ from .errors import EngineError
 from .hook import HookAnswer, HookResult, HookView
 from .log import Log
 from .outlets import Outlets
-from .service import Service
+from .service import Service, phase_metrics
 from .state import NodeState, assert_never
 
 
@@ -68,6 +69,8 @@ class FinalFailure:
         if before is NodeState.STARTING:
             failed_in = phase or (running[0].phase if running else Phase.ENGINE)
             self._log.error("boot_failed", phase=failed_in.value, reason=reason)
+            phases = phase_metrics(self._boot.times(), now=time.time())
+            self._log.metrics({**phases, "boot.failed": ("Count", 1)})
             self._reporter.boot_failed(phase=failed_in.value, reason=reason, boot=self._boot.to_json())
         else:
             self._log.error("engine_failed", reason=reason, restarts=self._life.restarts, final=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from .boot import BootRecord, Phase, PhaseTime, begin_before_agent, stall
 from .engine_life import OnGiveUp
@@ -75,11 +76,10 @@ class Service:
         state = self.states.state
         if state is NodeState.STARTING:
             stalled = stall(
-                self.boot.running(),
+                self.boot.taken(),
                 self._settings.phase_limits,
                 start_limit_seconds=self._settings.start_limit_seconds,
                 waited_seconds=time.monotonic() - self._limit_from,
-                now=time.time(),
             )
             if stalled is not None:
                 give_up(stalled.reason, phase=stalled.phase)
@@ -96,16 +96,21 @@ class Service:
         self.boot.end(Phase.IN_SERVICE, at=hook.completed_at, hook=hook.result.value)
         now, boot, times = time.time(), self.boot.to_json(), self.boot.times()
         self._log.info("boot_ended", boot=boot)
-        seconds = {f"boot.{each.phase.value}.seconds": each.seconds(now) for each in times}
+        metrics = phase_metrics(times, now=now)
         if times[0].phase is Phase.KERNEL:
             # Of a boot whose beginning nobody knows, there is no whole to measure.
-            seconds["boot.seconds"] = now - times[0].started_at
-        self._log.metrics({name: ("Seconds", round(value, 3)) for name, value in seconds.items()})
+            metrics["boot.seconds"] = ("Seconds", round(now - times[0].started_at, 3))
+        self._log.metrics(metrics)
         self._reporter.boot_ended(boot)
 
     def _say_ended(self, ended: PhaseTime) -> None:
         took = round(ended.seconds(ended.started_at), 3)
         self._log.info("phase_ended", phase=ended.phase.value, seconds=took, **ended.detail)
+
+
+def phase_metrics(times: Sequence[PhaseTime], *, now: float) -> dict[str, tuple[str, float]]:
+    """Return each phase's seconds as metrics: of one that runs, those that it has taken up to now."""
+    return {f"boot.{each.phase.value}.seconds": ("Seconds", round(each.seconds(now), 3)) for each in times}
 
 
 def in_service(hook: HookView) -> bool:

@@ -144,6 +144,10 @@ def test_a_boot_that_stalls_fails_with_the_phases_name_and_abandons_its_launch(
     assert not kit.alive(node.engine_pids())
     kit.eventually(lambda: [call.split()[-1] for call in aws.calls] == ["ABANDON"])
     assert node.process.poll() is None
+    (metrics,) = [entry for entry in node.log() if "_aws" in entry]
+    assert metrics["boot.failed"] == 1
+    assert metrics["boot.engine.seconds"] >= 0.5
+    assert "boot.seconds" not in metrics, "a boot that failed has no end to measure"
 
 
 def test_an_engine_that_is_never_ready_fails_the_boot_in_time(kit: Any, make_node: Any) -> None:
