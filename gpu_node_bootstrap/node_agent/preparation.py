@@ -154,8 +154,9 @@ class Preparation:
             ).strip()
         except CommandError as err:
             raise CommandError(f"the API key cannot be read: {err}") from err
-        # One line, as an env file takes it; "None" is how the command line writes a secret without text.
-        if not key or key == "None" or not key.isprintable():
-            raise CommandError("the API key's secret is not one line of text")
+        # One line, as an env file takes it, in ASCII, as a header does; "None" is how the command line writes
+        # a secret without text.
+        if not key or key == "None" or not key.isascii() or not key.isprintable():
+            raise CommandError("the API key's secret is not one line of ASCII text")
         self._api_key = key
         return {}

@@ -22,8 +22,8 @@ SOURCE = "spot-failover.node"
 MOST_ENTRIES = 10
 """That PutEvents takes in one call (EventBridge API reference)."""
 ROOM = 100
-LONGEST_REASON = 500
-"""Characters; the control plane refuses more."""
+LONGEST_REASON = 300
+"""Characters; the control plane keeps no more."""
 
 
 class Report(str, Enum):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from .boot import Phase
 from .commands import Commands
 from .container_user import CONTAINER_WEIGHTS, weights_folder
 from .errors import CommandError
@@ -21,6 +22,8 @@ CALL_SECONDS = 20.0
 TRIES = 3
 MARKER = ".complete"
 """Written last, with the digest of the listing that the files were fetched by."""
+HUB = {"source": "hub", "read_in": Phase.ENGINE.value}
+"""What a boot says of the hub's weights: nothing is fetched beforehand, vLLM downloads them as it starts."""
 SPARE_BYTES = 2 * 1024**3
 """What a download leaves free on the disk."""
 CREDENTIALS_SECONDS = 3600
@@ -55,20 +58,29 @@ class WeightsError(CommandError):
     """What is in S3 is not a model that the engine could load."""
 
 
+class NoRoomError(WeightsError):
+    """The model does not fit the node's disk, wherever it would come from."""
+
+
 def fetch_weights(settings: Settings, *, commands: Commands, log: Log) -> Weights:
-    """Return the model to start with: the hub's, where S3 has none. Raises CommandError when stopped."""
+    """Return the model to start with: the hub's, where S3 has none.
+
+    Raises CommandError when stopped, and NoRoomError: what the hub has would go to the same disk.
+    """
     if not settings.weights_uri:
-        return Weights(settings.model, detail={"source": "hub"})
+        return Weights(settings.model, detail=HUB)
     try:
         files = commands.tried(lambda: _listed(settings, commands), tries=TRIES)
         if settings.weights_load is WeightsLoad.STREAM and settings.weights_role:
             return _streamed(settings, files, commands)
         return _downloaded(settings, files, commands)
+    except NoRoomError:
+        raise
     except (CommandError, OSError) as err:
         if commands.stopped:
             raise CommandError("stopped") from err
         log.warning("weights_not_in_s3", error=str(err), uri=settings.weights_uri, instead=settings.model)
-        return Weights(settings.model, detail={"source": "hub", "fallback": str(err)})
+        return Weights(settings.model, detail={**HUB, "fallback": str(err)})
 
 
 def lend_credentials(settings: Settings, *, commands: Commands) -> tuple[dict[str, str], float]:
@@ -160,7 +172,7 @@ def _make_room(folder: Path, size: int) -> None:
     held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     free = shutil.disk_usage(folder).free + held
     if free < size + SPARE_BYTES:
-        raise WeightsError(f"{size} bytes do not fit: {free} are free")
+        raise NoRoomError(f"{size} bytes do not fit: {free} are free")
 
 
 def _synchronise(settings: Settings, folder: Path, files: Sequence[StoredFile], commands: Commands) -> None:

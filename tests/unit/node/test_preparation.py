@@ -43,7 +43,8 @@ def test_a_node_that_is_told_nothing_takes_the_model_from_the_hub(cloud: Cloud) 
     assert (prepared.model, prepared.engine_args, dict(prepared.environment)) == ("some/model", (), {})
     assert prepared.api_key is None
     assert cloud.phase("image")["source"] == "present"
-    assert cloud.phase("weights")["source"] == "hub"
+    weights = cloud.phase("weights")
+    assert (weights["source"], weights["read_in"]) == ("hub", "engine"), "its seconds here are none"
     assert cloud.phase("compile_cache")["source"] == "off"
     assert cloud.boot.running() == []
     assert cloud.aws.calls == []
@@ -91,10 +92,8 @@ def test_a_process_engine_is_given_the_path_itself(cloud: Cloud) -> None:
     assert (Path(prepared.model) / "config.json").exists()
 
 
-@pytest.mark.parametrize("trouble", ["refused", "no_config", "no_weights", "cut", "no_room"])
-def test_what_s3_does_not_give_the_hub_does(
-    cloud: Cloud, trouble: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("trouble", ["refused", "no_config", "no_weights", "cut"])
+def test_what_s3_does_not_give_the_hub_does(cloud: Cloud, trouble: str) -> None:
     cloud.store_model()
     if trouble == "refused":
         cloud.fails("s3api")
@@ -102,15 +101,23 @@ def test_what_s3_does_not_give_the_hub_does(
         (cloud.state / "s3/models/chat/config.json").unlink()
     elif trouble == "no_weights":
         (cloud.state / "s3/models/chat/model.safetensors").unlink()
-    elif trouble == "cut":
-        (cloud.state / "truncate").touch()
     else:
-        monkeypatch.setattr("gpu_node_bootstrap.node_agent.weights.SPARE_BYTES", 10**18)
+        (cloud.state / "truncate").touch()
     assert cloud.preparation(**DOWNLOAD).run().model == "some/model"
     assert cloud.phase("weights")["source"] == "hub"
     assert cloud.phase("weights")["fallback"]
     assert cloud.warnings()[-1] == "weights_not_in_s3"
     assert list((cloud.state / "cache").glob("weights/*/.complete")) == []
+
+
+def test_a_model_that_does_not_fit_the_disk_fails_by_that_and_is_not_tried_from_the_hub(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.store_model()
+    monkeypatch.setattr("gpu_node_bootstrap.node_agent.weights.SPARE_BYTES", 10**18)
+    with pytest.raises(PreparationError, match="bytes do not fit") as caught:
+        cloud.preparation(**DOWNLOAD).run()
+    assert caught.value.phase is Phase.WEIGHTS
 
 
 def test_a_streaming_engine_gets_the_readers_credentials_and_never_the_nodes(cloud: Cloud) -> None:
@@ -157,7 +164,7 @@ def test_the_api_key_reaches_the_engine_and_no_command_line_or_log(cloud: Cloud)
     assert SECRET not in str(cloud.boot.to_json())
 
 
-@pytest.mark.parametrize("secret", ["", "None", "two\nlines", "\x00"])
+@pytest.mark.parametrize("secret", ["", "None", "two\nlines", "\x00", "Schlüssel"])
 def test_a_secret_that_is_no_key_ends_the_boot_rather_than_serve_without_one(
     cloud: Cloud, secret: str
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from track_incident import node_events
 
 from gpu_node_bootstrap.node_agent import outbox
 from gpu_node_bootstrap.node_agent.errors import AwsCliError
@@ -95,12 +96,14 @@ def test_more_reports_than_a_call_takes_go_in_several(
     assert told == list(range(23))
 
 
-def test_a_long_reason_is_cut(reporter: Reporter, aws: Any, tmp_path: Path) -> None:
+def test_a_long_reason_is_cut_where_the_control_plane_would_cut_it(
+    reporter: Reporter, aws: Any, tmp_path: Path
+) -> None:
     reporter.engine_failed(reason="x" * 10_000, restarts=0, final=False)
     reporter.start()
     reporter.close(grace_seconds=5)
     (entry,) = sent(tmp_path, 1)
-    assert len(json.loads(entry["Detail"])["reason"]) == LONGEST_REASON
+    assert len(json.loads(entry["Detail"])["reason"]) == LONGEST_REASON == node_events.LONGEST_REASON
 
 
 def test_without_a_bus_nothing_is_sent(aws: Any) -> None:
