@@ -1,7 +1,8 @@
-"""Instances and their tags found by id, not by a look at all there are.
+"""Instances, their tags and images found by id, not by a look at all there are.
 
 moto copies every reservation, and matches every tag of the account against a pattern, for each instance that
-it is asked about. With a thousand instances that is most of a call's time. The answers are the same.
+it is asked about, and every image for each that it launches. With a thousand instances that is most of a
+call's time. The answers are the same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from moto.ec2.models import EC2Backend
+from moto.ec2.models.amis import AmiBackend
 from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.models.tags import TagBackend
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, filter_reservations, get_prefix
@@ -69,6 +71,7 @@ def install() -> None:
     wrap(InstanceBackend, "describe_instances", _describe_instances)
     wrap(InstanceBackend, "get_reservations_by_instance_ids", _reservations_by_id)
     wrap(TagBackend, "describe_tags", _describe_tags)
+    wrap(AmiBackend, "describe_images", _describe_images)
 
 
 def _run_instances(original: Any, backend: Any, *arguments: Any, **named: Any) -> Any:
@@ -78,7 +81,17 @@ def _run_instances(original: Any, backend: Any, *arguments: Any, **named: Any) -
 
 
 def _get_instance(original: Any, backend: Any, instance_id: str) -> Any:
-    return _index(backend).instance(instance_id) or original(backend, instance_id)
+    return (
+        _index(backend).instance(instance_id)
+        or _newest(backend, instance_id)
+        or original(backend, instance_id)
+    )
+
+
+def _newest(backend: Any, instance_id: str) -> Any | None:
+    """Return an instance of the last reservation: one that is still being made asks for itself."""
+    last = next(reversed(backend.reservations.values()), None)
+    return next((one for one in last.instances if one.id == instance_id), None) if last else None
 
 
 def _describe_instances(original: Any, backend: Any, filters: Mapping[str, Any] | None = None) -> Any:
@@ -96,6 +109,22 @@ def _reservations_by_id(
     for reservation in found:
         reservation.instances = [one for one in reservation.instances if one.id in instance_ids]
     return found if filters is None else filter_reservations(found, filters)
+
+
+def _describe_images(
+    original: Any,
+    backend: Any,
+    ami_ids: Sequence[str] | None = None,
+    filters: Mapping[str, Any] | None = None,
+    **others: Any,
+) -> Any:
+    """Find one image by its id, as each launch does: moto compares hundreds with a pattern for it."""
+    wanted = (filters or {}).get("image-id")
+    is_one = isinstance(wanted, str) and not _WILDCARDS & set(wanted)
+    if not is_one or ami_ids or others or len(filters or {}) != 1:
+        return original(backend, ami_ids=ami_ids, filters=filters, **others)
+    image = backend.amis.get(wanted)
+    return [image] if image is not None else []
 
 
 def _describe_tags(original: Any, backend: Any, filters: Mapping[str, Sequence[str]] | None = None) -> Any:
