@@ -6,8 +6,8 @@ Runs at synth time. Values may be CDK tokens, so they are only ever concatenated
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -57,8 +57,6 @@ class UserDataSettings:
     log_group: str | None = None
     event_bus: str | None = None
     """Where the node reports."""
-    extra: Mapping[str, str] = field(default_factory=dict)
-    """Further lines of node.env, by their full names."""
 
     def environment(self) -> dict[str, str]:
         """Return the agent's settings by the names that it reads them under."""
@@ -85,8 +83,7 @@ class UserDataSettings:
             "LOG_GROUP": self.log_group or None,
             "EVENT_BUS": self.event_bus or None,
         }
-        settings = {f"SPOT_FAILOVER_{name}": value for name, value in named.items() if value is not None}
-        return {**settings, **self.extra}
+        return {f"SPOT_FAILOVER_{name}": value for name, value in named.items() if value is not None}
 
 
 def render_user_data(settings: UserDataSettings, *, agent_bucket: str, agent_key: str) -> str:
