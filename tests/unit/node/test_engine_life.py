@@ -206,9 +206,9 @@ def test_a_drain_while_the_engine_hangs_cuts_what_is_in_flight_before_the_deadli
 ) -> None:
     node = make_node(HANG_SECONDS=60)
     node.wait_ready()
-    node.fail("hang")
-    node.complete(10)
+    node.complete(30000)
     kit.eventually(lambda: node.in_flight() == 1)
+    node.fail("hang")
     deadline = time.time() + 3
     outcome = node.drain(seconds=3)
     assert time.time() < deadline
