@@ -6,8 +6,8 @@ Runs at synth time. Values may be CDK tokens, so they are only ever concatenated
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -57,6 +57,8 @@ class UserDataSettings:
     log_group: str | None = None
     event_bus: str | None = None
     """Where the node reports."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Further lines of node.env, by their full names: what a test or a bench sets and no fleet does."""
 
     def environment(self) -> dict[str, str]:
         """Return the agent's settings by the names that it reads them under."""
@@ -83,7 +85,8 @@ class UserDataSettings:
             "LOG_GROUP": self.log_group or None,
             "EVENT_BUS": self.event_bus or None,
         }
-        return {f"SPOT_FAILOVER_{name}": value for name, value in named.items() if value is not None}
+        settings = {f"SPOT_FAILOVER_{name}": value for name, value in named.items() if value is not None}
+        return {**settings, **self.extra}
 
 
 def render_user_data(settings: UserDataSettings, *, agent_bucket: str, agent_key: str) -> str:
