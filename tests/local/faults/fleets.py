@@ -30,7 +30,7 @@ class Fleets:
         self._aws = aws
         self._autoscaling, self._ec2 = aws.client("autoscaling"), aws.client("ec2")
         self._elbv2 = aws.client("elbv2")
-        self._nodes = nodes
+        self.nodes = nodes
         self._fresh: dict[str, deque[str]] = defaultdict(deque)
         self._steady: dict[str, list[str]] = {}
         self._fleet_of: dict[str, str] = {}
@@ -55,7 +55,7 @@ class Fleets:
 
     def wait_until_whole(self, fleet: BareFleet) -> None:
         """Wait until as many nodes of a fleet are in service as are desired."""
-        self.wait_until_in_service(fleet.group, self._nodes)
+        self.wait_until_in_service(fleet.group, self.nodes)
 
     def wait_until_in_service(self, group: str, nodes: int) -> None:
         """Wait until a group, of the fleets or not, has as many members in service."""
@@ -134,8 +134,8 @@ class Fleets:
         self._autoscaling.create_auto_scaling_group(
             AutoScalingGroupName=name,
             MinSize=1,
-            MaxSize=3 * self._nodes,
-            DesiredCapacity=self._nodes,
+            MaxSize=3 * self.nodes,
+            DesiredCapacity=self.nodes,
             VPCZoneIdentifier=",".join(subnets),
             TargetGroupARNs=[arn],
             LaunchTemplate={"LaunchTemplateName": "bare", "Version": "$Latest"},
@@ -167,7 +167,7 @@ class Fleets:
             for target in self._aws.control.targets()
             if target["target_group"] in {fleet.target_group for fleet in self.fleets}
         ]
-        return len(states) == self._nodes * len(self.fleets) and set(states) == {"healthy"}
+        return len(states) == self.nodes * len(self.fleets) and set(states) == {"healthy"}
 
 
 def wait_for(what: str, look: Callable[[], object], *, seconds: float = 60.0) -> None:

@@ -16,6 +16,8 @@ class Part(Enum):
     KNOWLEDGE = "what else the deed concerns; it is done meanwhile where it is known"
     STANDING = "why the deed was refused"
     RECORD = "the incident's record"
+    RETURN = "when the message is seen again"
+    BURIAL = "the message's way to the dead letters"
 
 
 class End(Enum):
@@ -135,7 +137,7 @@ FAULTS = (
 )
 
 ENDS: Mapping[Fault, Mapping[Part, End]] = {
-    ONCE: dict.fromkeys(Part, End.AT_ONCE),
+    ONCE: {**dict.fromkeys(Part, End.AT_ONCE), Part.RETURN: End.LATER, Part.BURIAL: End.DEAD},
     THROUGHOUT: {
         Part.LOOKUP: End.DEAD_UNKNOWN,
         Part.DIRECTORY: End.MISSED,
@@ -143,10 +145,12 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.MISSED_IN_PART,
         Part.STANDING: End.LATER,
         Part.RECORD: End.UNRECORDED,
+        Part.RETURN: End.LATER,
+        Part.BURIAL: End.MISSED,
     },
-    SERVER_ERROR: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED},
-    TIMEOUT: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED},
-    ANSWER_LOST: dict.fromkeys(Part, End.AT_ONCE),
+    SERVER_ERROR: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED, Part.BURIAL: End.DEAD},
+    TIMEOUT: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED, Part.BURIAL: End.DEAD},
+    ANSWER_LOST: {**dict.fromkeys(Part, End.AT_ONCE), Part.RETURN: End.LATER, Part.BURIAL: End.DEAD},
     ACCESS_DENIED: {
         Part.LOOKUP: End.DEAD_UNKNOWN,
         Part.DIRECTORY: End.DEAD,
@@ -154,6 +158,8 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
+        Part.RETURN: End.LATER,
+        Part.BURIAL: End.MISSED,
     },
     VALIDATION: {
         Part.LOOKUP: End.DEAD_UNKNOWN,
@@ -162,6 +168,8 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
+        Part.RETURN: End.LATER,
+        Part.BURIAL: End.MISSED,
     },
     ABSENT: {
         Part.LOOKUP: End.DEAD_UNKNOWN,
@@ -170,9 +178,22 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
+        Part.RETURN: End.LATER,
+        Part.BURIAL: End.DEAD,
     },
-    CONTENTION: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED},
+    CONTENTION: {**dict.fromkeys(Part, End.LATER), Part.RECORD: End.UNRECORDED, Part.BURIAL: End.DEAD},
 }
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What has to fail before a call is made at all."""
+
+    action: str
+    error: str
+    calls: int
+    again: bool = False
+    """Also when the message comes back."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +205,9 @@ class Call:
     part: Part
     each_fleet: bool = False
     """One for each fleet of a batch; others are one for a batch."""
-    refused_first: str | None = None
-    """The action that has to be refused once before this call is made at all."""
+    follows: Refusal | None = None
+    unharmed: End = End.AT_ONCE
+    """What becomes of a notice whose call does not fail."""
     ends: tuple[tuple[Fault, End], ...] = ()
     """Where the end is another than the part's."""
 
@@ -227,8 +249,35 @@ CALLS = (
         "request_replacement",
         "autoscaling:DescribeAutoScalingInstances",
         Part.STANDING,
-        refused_first="autoscaling:DetachInstances",
+        follows=Refusal("autoscaling:DetachInstances", "ValidationError", 1),
     ),
+)
+
+# A message that has to come back does so whatever becomes of the wish for when: the queue's own timeout ends.
+# One that is to be buried is neither lost nor done: it comes back until it is, or until its deadline.
+SETTLING = tuple(
+    call
+    for function, action in (
+        ("deregister_target", "elasticloadbalancing:DeregisterTargets"),
+        ("drain_node", "ssm:SendCommand"),
+        ("request_replacement", "autoscaling:DetachInstances"),
+    )
+    for call in (
+        Call(
+            function,
+            "sqs:ChangeMessageVisibility",
+            Part.RETURN,
+            follows=Refusal(action, "InternalFailure", 2),
+            unharmed=End.LATER,
+        ),
+        Call(
+            function,
+            "sqs:SendMessage",
+            Part.BURIAL,
+            follows=Refusal(action, "AccessDenied", 1, again=True),
+            unharmed=End.DEAD,
+        ),
+    )
 )
 
 POSITIONS = ("first", "middle", "last")
@@ -250,7 +299,7 @@ class Row:
     def end_of(self, number: int) -> End:
         """Return what becomes of the number-th node's notice."""
         hit = number == self.position or (self.fault.calls is None and number > self.position)
-        return self.call.end(self.fault) if hit else End.AT_ONCE
+        return self.call.end(self.fault) if hit else self.call.unharmed
 
 
 def rows() -> Iterator[Row]:
@@ -259,3 +308,6 @@ def rows() -> Iterator[Row]:
         for fault in FAULTS:
             for position in range(len(POSITIONS)):
                 yield Row(call, fault, position)
+    for call in SETTLING:
+        for fault in FAULTS:
+            yield Row(call, fault, 1)
