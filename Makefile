@@ -16,6 +16,9 @@ TESTS ?= tests
 # Of make bench: pairs of starts. Of make soak: boots and drains.
 RUNS ?= 3
 CYCLES ?= 50
+# Of make bench and make storm: the nodes that go in the same second, and their fleets.
+STORM_NODES ?= 1000
+STORM_FLEETS ?= 20
 
 # $(call given,NAME,--option): the option where somebody set NAME, on the command line or in the environment.
 given = $(if $(filter-out undefined file,$(origin $(1))),$(2) $($(1)))
@@ -63,8 +66,14 @@ demo: setup-$(ENGINE) ## Interrupt nodes of a local fleet and show that clients 
 		--interruptions $(INTERRUPTIONS) --clients $(CLIENTS)
 
 .PHONY: bench
-bench: setup-$(ENGINE) ## Measure a node's start, compile cache and transfers, and print the boot budget.
+bench: setup-$(ENGINE) ## Measure nodes, their boot budget, the functions' cold starts, and a storm.
 	@$(BIN)/python -m bench.node --engine $(ENGINE) --runs $(RUNS)
+	@$(BIN)/python -m bench.control_plane.cold_start
+	@$(BIN)/python -m bench.control_plane.storm --nodes $(STORM_NODES) --fleets $(STORM_FLEETS)
+
+.PHONY: storm
+storm: setup ## Interrupt a thousand nodes in the same second, beside the published pattern.
+	@$(BIN)/python -m bench.control_plane.storm --nodes $(STORM_NODES) --fleets $(STORM_FLEETS)
 
 .PHONY: soak
 soak: setup-$(ENGINE) ## Boot and drain a node fifty times, and look for what it leaves behind.

@@ -20,6 +20,9 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (("bench",), "bench.node --engine real --runs 3"),
         (("bench", "ENGINE=emulated", "RUNS=1"), "bench.node --engine emulated --runs 1"),
+        (("bench",), "bench.control_plane.storm --nodes 1000 --fleets 20"),
+        (("bench",), "bench.control_plane.cold_start"),
+        (("storm", "STORM_NODES=40", "STORM_FLEETS=2"), "bench.control_plane.storm --nodes 40 --fleets 2"),
         (("soak",), "bench.node.cycles --engine emulated --cycles 50"),
         (("soak", "ENGINE=real", "CYCLES=3"), "bench.node.cycles --engine real --cycles 3"),
         (("demo",), "local_aws.demo --engine real"),
