@@ -14,6 +14,7 @@ from tests.simulation.timeline import Timeline
 Item = Mapping[str, Any]
 BATCH_LIMIT = 25
 TRANSACTION_LIMIT = 100
+_HASH_TERM = re.compile(r"\s*#?\w+\s*=\s*(:\w+)")
 _CANCELLED = "Transaction cancelled, please refer cancellation reasons for specific reasons"
 
 
@@ -38,6 +39,14 @@ class Table:
         """Return an item's key as texts."""
         first, second = (plain(item[name]) for name in self.key)
         return str(first), str(second)
+
+    def partition(self, index: str | None, value: Mapping[str, Any]) -> list[Item]:
+        """Return the items of one hash key, as the table or an index sees them."""
+        if index is None:
+            wanted = plain(value)
+            return [one for (first, _), one in self.items.items() if first == wanted]
+        name = self.indexes[index].key[0]
+        return [one for one in self.read(index) if one[name] == value]
 
     def read(self, index: str | None) -> list[Item]:
         """Return all items, or those that an index holds, as it sees them."""
@@ -149,7 +158,7 @@ class DynamoDb:
         known = {"names": ExpressionAttributeNames or {}, "values": ExpressionAttributeValues or {}}
         found = [
             one
-            for one in table.read(IndexName)
+            for one in table.partition(IndexName, _hash_value(KeyConditionExpression, known["values"]))
             if holds(KeyConditionExpression, one, names=known["names"], values=known["values"])
         ]
         found.sort(key=lambda one: (plain(one[key[-1]]), table.key_of(one)), reverse=not ScanIndexForward)
@@ -237,6 +246,15 @@ class DynamoDb:
     def _key_of_request(self, name: str, one: Mapping[str, Any]) -> tuple[str, str]:
         item = one["PutRequest"]["Item"] if "PutRequest" in one else one["DeleteRequest"]["Key"]
         return self.tables[name].key_of(item)
+
+
+def _hash_value(condition: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the value that a key condition asks of the hash key: its first term, by our own writing."""
+    term = _HASH_TERM.match(condition)
+    if term is None:
+        raise NotImplementedError(f"the key condition {condition!r} does not begin with the hash key")
+    value: Mapping[str, Any] = values[term.group(1)]
+    return value
 
 
 def _fulfils(item: Item, action: Mapping[str, Any]) -> bool:

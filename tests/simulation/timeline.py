@@ -1,6 +1,6 @@
 """Virtual time: an agenda of what happens when, and processes that wait in it without blocking anybody.
 
-A process is a piece of ordinary code (a Lambda handler) in a thread of its own. Only one thread ever runs: a
+A process is a piece of ordinary code (a Lambda handler) on a stack of its own, a greenlet. One runs at a time: a
 process gives its turn away when it waits, and what else is due by then happens first. So two handlers meet
 between any two of their calls to AWS, each run is the same for the same inputs, and an hour takes
 milliseconds.
@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 from collections.abc import Callable
+from typing import Any
+
+import greenlet
 
 
 class Killed(BaseException):
     """Ends a process where it stands: nothing that catches errors catches this."""
-
-
-def _closed_gate() -> threading.Lock:
-    """Return a lock that is held: one thread waits for it, another lets it pass, once."""
-    gate = threading.Lock()
-    gate.acquire()
-    return gate
 
 
 class Process:
@@ -31,9 +26,12 @@ class Process:
     def __init__(self, name: str, body: Callable[[], None]) -> None:
         self.name = name
         self.killed = False
-        self.ended = False
-        self.body = body
-        self.turn = _closed_gate()
+        self.stack: Any = greenlet.greenlet(body)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its body is over."""
+        return bool(self.stack.dead)
 
 
 class Timeline:
@@ -44,7 +42,7 @@ class Timeline:
         self.current: Process | None = None
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._control = _closed_gate()
+        self._main: Any = greenlet.getcurrent()
         self._processes: dict[Process, None] = {}
 
     def at(self, when: float, do: Callable[[], None]) -> None:
@@ -58,8 +56,6 @@ class Timeline:
     def start(self, process: Process) -> None:
         """Begin a process, as soon as what is due now is done."""
         self._processes[process] = None
-        thread = threading.Thread(target=self._live, args=(process,), name=process.name, daemon=True)
-        thread.start()
         self.after(0.0, lambda: self._give_turn(process))
 
     def wait(self, seconds: float) -> None:
@@ -70,8 +66,7 @@ class Timeline:
             self.now = wake
         else:
             self.at(wake, lambda: self._give_turn(process))
-            self._control.release()
-            process.turn.acquire()
+            self._main.switch()
         if process is not None and process.killed:
             raise Killed
 
@@ -90,24 +85,18 @@ class Timeline:
         self.now = max(self.now, until)
 
     def close(self) -> None:
-        """End every process that has not ended, so that no thread is left."""
+        """End every process that has not ended, so that no stack is left."""
         for process in list(self._processes):
             self.kill(process)
-
-    def _live(self, process: Process) -> None:
-        process.turn.acquire()
-        try:
-            if not process.killed:
-                process.body()
-        finally:
-            process.ended = True
-            del self._processes[process]
-            self._control.release()
 
     def _give_turn(self, process: Process) -> None:
         if process.ended:
             return
         before, self.current = self.current, process
-        process.turn.release()
-        self._control.acquire()
+        if process.killed and not process.stack:
+            process.stack.throw(greenlet.GreenletExit)  # it never began
+        else:
+            process.stack.switch()
         self.current = before
+        if process.ended:
+            self._processes.pop(process, None)
