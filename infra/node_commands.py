@@ -10,7 +10,8 @@ from constructs import Construct
 
 from infra.names import DRAIN_DOCUMENT_NAME
 
-_ENTRY = r"i-[0-9a-f]{8,17}@\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?Z"
+# [0-9] and not \d, which to some engines means every script's digits.
+_ENTRY = "i-[0-9a-f]{8,17}@[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?Z"
 # Instance ids and UTC times: nothing in it can end the shell's quotes. 50 is SendCommand's own limit.
 DEADLINES_PATTERN = f"^{_ENTRY}(,{_ENTRY}){{0,49}}$"
 # A node that joined without our user data may lack the agent: say so, better than the shell would.

@@ -133,6 +133,7 @@ def deployed_plane(folder: Path) -> Iterator[Plane]:
 
 def hold_deliveries(aws: LocalAws, *, held: bool = True) -> None:
     """Stop the deployed pollers, and the rules that would fill their queues meanwhile; or let them go on."""
+    aws.control.schedules(paused=held)
     client = aws.client("lambda")
     for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
         client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=not held)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.local.faults.plane import Plane
+from tests.local.faults.plane import FUNCTIONS, Plane
 
-NOTHING = "nothing"
+ROLES = (*FUNCTIONS, "sweep_incidents")
 DRAIN_DOCUMENT = "SpotFailover-DrainNode"
 SOMEBODYS = "somebodys"
 
@@ -225,9 +226,10 @@ NOBODY_MAY: Mapping[str, Reach] = {
 }
 
 
+@lru_cache(maxsize=64)  # to make one takes longer than its call
 def client(plane: Plane, function: str, service: str) -> Any:
     """Return a client that calls AWS with a deployed function's role."""
-    own = plane.drivers[function].function.variables
+    own = plane.aws.control.function_environment(function)["variables"]
     session = boto3.session.Session(
         aws_access_key_id=own["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=own["AWS_SECRET_ACCESS_KEY"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from local_aws.iam.policy import Decision, Request, evaluate, parse_policy
 from tests.local.faults.plane import FUNCTIONS, Plane
+from tests.local.security.outside import ROLES
 
 ACCOUNT = "123456789012"
 
@@ -36,35 +36,80 @@ def decide(policy: str, arn: str, *, action: str = "sqs:SendMessage", **asker: A
     return evaluate([parse_policy(policy)], Request(action=action, resource=arn, context=context, **asker))
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_nobody_is_let_invoke_a_function(plane: Plane, function: str) -> None:
-    client = plane.aws.client("lambda")
-    name = f"spot-failover-{function}"
+@pytest.mark.parametrize("function", ROLES)
+def test_no_function_lets_anybody_in(plane: Plane, function: str) -> None:
+    """Without a policy of its own a function is invoked by who has a permission for it, and nobody else."""
     with pytest.raises(ClientError) as refused:
-        client.get_policy(FunctionName=name)
+        plane.aws.client("lambda").get_policy(FunctionName=f"spot-failover-{function}")
     assert refused.value.response["Error"]["Code"] == "ResourceNotFoundException"
-    with pytest.raises(ClientError) as missing:
-        client.get_function_url_config(FunctionName=name)
-    assert missing.value.response["Error"]["Code"] == "ResourceNotFoundException"
+
+
+def test_the_sweepers_schedule_alone_is_given_a_permission_to_invoke(plane: Plane) -> None:
+    functions = plane.aws.client("lambda").list_functions()["Functions"]
+    invokers: dict[str, set[str]] = {}
+    for role, documents in roles(plane).items():
+        for function in functions:
+            request = Request(action="lambda:InvokeFunction", resource=function["FunctionArn"])
+            if evaluate([parse_policy(one) for one in documents], request) is Decision.ALLOW:
+                invokers.setdefault(role, set()).add(function["FunctionName"])
+    ((role, invoked),) = invokers.items()
+    assert invoked == {"spot-failover-sweep_incidents"}
+    trust = plane.aws.client("iam").get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+    (statement,) = trust["Statement"]
+    assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+
+
+def roles(plane: Plane) -> dict[str, list[Any]]:
+    """Return every role's own policies, by its name."""
+    iam = plane.aws.client("iam")
+    return {
+        role["RoleName"]: [
+            iam.get_role_policy(RoleName=role["RoleName"], PolicyName=policy)["PolicyDocument"]
+            for policy in iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]
+        ]
+        for role in iam.list_roles()["Roles"]
+        if not role["RoleName"].startswith("cdk-")  # who deploys may do everything
+    }
+
+
+def test_no_function_has_an_address_of_its_own(plane: Plane) -> None:
+    kinds = {one["ResourceType"] for one in resources(plane)}
+    assert "AWS::Lambda::Function" in kinds
+    assert not kinds & {"AWS::Lambda::Url", "AWS::ApiGateway::RestApi", "AWS::ApiGatewayV2::Api"}
+
+
+def resources(plane: Plane) -> list[dict[str, Any]]:
+    """Return what the control plane's stack consists of."""
+    answer = plane.aws.client("cloudformation").list_stack_resources(StackName="SpotFailoverControlPlane")
+    found: list[dict[str, Any]] = answer["StackResourceSummaries"]
+    return found
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_queue_is_filled_by_its_own_rules_alone(
-    plane: Plane, rules: dict[str, set[str]], function: str
+@pytest.mark.parametrize("dead_letters", [False, True], ids=["queue", "dead letters"])
+def test_a_queue_is_filled_by_its_functions_own_rules_alone(
+    plane: Plane, rules: dict[str, set[str]], function: str, dead_letters: bool
 ) -> None:
-    arn, policy = queue(plane, plane.drivers[function].queue_url)
+    """The dead letters too: EventBridge leaves there what it could not deliver."""
+    driver = plane.drivers[function]
+    own = rules[queue(plane, driver.queue_url)[0]]
+    arn, policy = queue(plane, driver.dead_letters_url if dead_letters else driver.queue_url)
     service = "events.amazonaws.com"
-    assert rules[arn], "a queue that no rule fills"
-    for rule in rules[arn]:
+    assert own, "a queue that no rule fills"
+    for rule in own:
         assert decide(policy, arn, service=service, context={"aws:SourceArn": rule}) is Decision.ALLOW
-    for context in (
-        {"aws:SourceArn": f"arn:aws:events:us-east-1:{ACCOUNT}:rule/somebodys"},
-        {"aws:SourceArn": "arn:aws:events:us-east-1:999999999999:rule/somebodys"},
-        {},
+    others = set().union(*rules.values()) - own
+    for source in (
+        *others,
+        f"arn:aws:events:us-east-1:{ACCOUNT}:rule/somebodys",
+        "arn:aws:events:us-east-1:999999999999:rule/somebodys",
     ):
-        assert decide(policy, arn, service=service, context=context) is not Decision.ALLOW
+        asked = decide(policy, arn, service=service, context={"aws:SourceArn": source})
+        assert asked is not Decision.ALLOW, source
+    assert decide(policy, arn, service=service) is not Decision.ALLOW
     for other in ("sns.amazonaws.com", "s3.amazonaws.com", "lambda.amazonaws.com"):
-        context = {"aws:SourceArn": next(iter(rules[arn]))}
+        context = {"aws:SourceArn": next(iter(own))}
         assert decide(policy, arn, service=other, context=context) is not Decision.ALLOW
     for principal in (f"arn:aws:iam::{ACCOUNT}:role/somebody", "arn:aws:iam::999999999999:role/stranger"):
         for action in ("sqs:SendMessage", "sqs:ReceiveMessage", "sqs:PurgeQueue"):
@@ -80,35 +125,26 @@ def test_a_queue_is_spoken_to_in_private_only(plane: Plane, function: str) -> No
             assert decide(policy, arn, principal=principal, context=plain) is Decision.EXPLICIT_DENY
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_the_dead_letters_are_let_in_by_no_policy_of_their_queue(plane: Plane, function: str) -> None:
-    arn, policy = queue(plane, plane.drivers[function].dead_letters_url)
-    allows = [one for one in json.loads(policy).get("Statement", []) if one["Effect"] == "Allow"]
-    assert allows == []
-    assert arn.endswith("-dead-letters")
-
-
 def test_the_table_is_shared_with_nobody(plane: Plane) -> None:
     """No resource policy: a principal needs a permission of its own, and only functions' roles have one."""
-    iam = plane.aws.client("iam")
     table = plane.aws.client("dynamodb").describe_table(TableName=plane.table)["Table"]["TableArn"]
-    writers = set()
-    for role in iam.list_roles()["Roles"]:
-        name = role["RoleName"]
-        documents = [
-            iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
-            for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
-        ]
-        for action in ("dynamodb:PutItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem"):
-            request = Request(action=action, resource=table, context={})
-            if evaluate([parse_policy(one) for one in documents], request) is Decision.ALLOW:
-                writers.add(name)
+    writers = {
+        name
+        for name, documents in roles(plane).items()
+        for action in ("dynamodb:PutItem", "dynamodb:BatchWriteItem", "dynamodb:UpdateItem")
+        if evaluate([parse_policy(one) for one in documents], Request(action=action, resource=table))
+        is Decision.ALLOW
+    }
     functions = plane.aws.client("lambda").list_functions()["Functions"]
-    assert writers <= {str(one["Role"]).rsplit("/", 1)[-1] for one in functions}
-    assert len(writers) >= len(FUNCTIONS)
+    assert writers == {str(one["Role"]).rsplit("/", 1)[-1] for one in functions if own(one)}
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+def own(function: dict[str, Any]) -> bool:
+    """Whether a function is the control plane's, and not one that the CDK brings along."""
+    return str(function["FunctionName"]).startswith("spot-failover-")
+
+
+@pytest.mark.parametrize("function", ROLES)
 def test_only_lambda_takes_on_a_functions_role(plane: Plane, function: str) -> None:
     configuration = plane.aws.client("lambda").get_function_configuration(
         FunctionName=f"spot-failover-{function}"

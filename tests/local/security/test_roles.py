@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.local.faults.plane import FUNCTIONS, Plane
-from tests.local.security.outside import NOBODY_MAY, OUTSIDE, Reach, Things, answer
+from tests.local.security.outside import NOBODY_MAY, OUTSIDE, ROLES, Reach, Things, answer
 
 DENIALS = ("AccessDenied: ", "AccessDeniedException: ", "UnauthorizedOperation: ")
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", ROLES)
 @pytest.mark.parametrize("reach", OUTSIDE.values(), ids=OUTSIDE.keys())
 def test_a_role_is_refused_what_is_outside_the_fleet_tag(
     plane: Plane, things: Things, function: str, reach: Reach
@@ -21,7 +21,7 @@ def test_a_role_is_refused_what_is_outside_the_fleet_tag(
     assert answer(plane, function, reach, things).startswith(DENIALS)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", ROLES)
 @pytest.mark.parametrize("reach", NOBODY_MAY.values(), ids=NOBODY_MAY.keys())
 def test_a_role_is_refused_what_no_function_does_even_to_nodes(
     plane: Plane, things: Things, function: str, reach: Reach
