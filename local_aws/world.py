@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from local_aws.journal import Journal
+
 EngineKind = Literal["real", "emulated"]
 NodeKind = EngineKind | Literal["none"]
 """What nodes run: an engine of a kind, or nothing at all (see nodes/bare.py)."""
@@ -18,18 +20,17 @@ class Timeline:
     """Every observed change, in order. Thread-safe; entries are never altered."""
 
     def __init__(self) -> None:
-        self._entries: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
+        self._journal = Journal()
+        self._lock = threading.Lock()  # or two entries' times could contradict their order
 
     def record(self, kind: str, **fields: Any) -> None:
         """Append an entry: `at` in epoch seconds, `seq` from 0, `kind`, and the given JSON fields."""
         with self._lock:
-            self._entries.append({"seq": len(self._entries), "at": time.time(), "kind": kind, **fields})
+            self._journal.append({"at": time.time(), "kind": kind, **fields}, number_as="seq")
 
     def since(self, seq: int) -> list[dict[str, Any]]:
         """Return the entries from number `seq` on."""
-        with self._lock:
-            return self._entries[seq:]
+        return self._journal.since(seq)
 
 
 @dataclass

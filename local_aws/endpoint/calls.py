@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from local_aws.journal import Journal
 from local_aws.world import World
 
 
@@ -20,8 +20,7 @@ class CallLog:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._lock = threading.Lock()
-        self._entries: list[dict[str, Any]] = []
+        self._journal = Journal()
 
     def record(
         self,
@@ -44,15 +43,13 @@ class CallLog:
             "seconds": round(seconds, 4),
             "by": by,
         }
-        with self._lock:
-            self._entries.append({"at": time.time(), **entry})
+        self._journal.append({"at": time.time(), **entry})
         if role is not None and by == "api":
             self._world.timeline.record("api_call", **entry)
 
     def entries(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the calls, or those of the role whose name is, or contains, `given["role"]`."""
-        with self._lock:
-            entries = list(self._entries)
+        entries = self._journal.since()
         role = given.get("role")
         if role is None:
             return entries

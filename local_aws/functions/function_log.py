@@ -1,4 +1,4 @@
-"""What functions write: kept in memory for questions, and on disk as JSON lines."""
+"""What functions write: kept for questions, and for whoever looks afterwards on disk as JSON lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from local_aws.journal import Journal
+
 
 class FunctionLog:
     """One function's log. Thread-safe. Metrics (EMF) are lines like any other: their `json` has `_aws`."""
@@ -16,7 +18,7 @@ class FunctionLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._lock = threading.Lock()
-        self._entries: list[dict[str, Any]] = []
+        self._journal = Journal(batch=100)
 
     def write(self, text: str, *, request_id: str | None, environment: str) -> None:
         """Keep a line: `at` in epoch seconds, `request_id`, `environment`, `text`, and `json` if it is."""
@@ -28,14 +30,13 @@ class FunctionLog:
             "json": _parsed(text),
         }
         with self._lock:
-            self._entries.append(entry)
+            self._journal.append(entry)
             with self._path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
 
     def entries(self) -> list[dict[str, Any]]:
         """Return all lines, oldest first."""
-        with self._lock:
-            return list(self._entries)
+        return self._journal.since()
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
