@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from moto.core.common_models import BaseModel
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -51,3 +53,17 @@ def wrap(owner: type, name: str, around: Callable[..., Any]) -> None:
         return around(inner, *arguments, **named)
 
     setattr(owner, name, classmethod(method) if is_class_method else method)
+
+
+def forget_models() -> None:
+    """Let moto's objects go when nobody holds them any more.
+
+    moto keeps every object of every model that it ever made, deleted messages and the copies of a table's
+    items that each transaction makes among them, for a page of its own that lists them. Only a reset reads it
+    otherwise, and a local AWS is never reset.
+    """
+
+    def new(cls: type, *_: Any, **__: Any) -> Any:
+        return super(BaseModel, cls).__new__(cls)
+
+    BaseModel.__new__ = staticmethod(new)

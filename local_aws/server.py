@@ -27,6 +27,7 @@ from local_aws.events import bus as event_bus
 from local_aws.functions import service as lambda_service
 from local_aws.iam import sessions
 from local_aws.iam.authorization import Authorizer
+from local_aws.moto_override import forget_models
 from local_aws.nodes import machine_images
 from local_aws.world import NodeKind, World
 
@@ -98,6 +99,7 @@ def _listen(port: int) -> socket.socket:
 
 def _install_platform(world: World) -> Gateway:
     """Install what does not depend on nodes; return the endpoint's app."""
+    forget_models()
     _load_managed_policies(world)
     control_api.install(world)
     call_log = calls.install(world)
