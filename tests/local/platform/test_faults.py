@@ -62,6 +62,41 @@ def test_slow_call_is_slow_and_holds_up_nobody_else(bench: Any, caller: str) -> 
     assert time.monotonic() - begun >= 1.0
 
 
+def test_fault_spares_the_calls_before_the_one_it_is_for(bench: Any, caller: str) -> None:
+    bench.aws.control.inject_fault("ec2:DescribeInstances", "Unavailable", count=1, spared=2)
+    statuses = [bench.call(caller, "ec2", "describe_instances")["Code"] for _ in range(4)]
+    assert statuses == ["ok", "ok", "Unavailable", "ok"]
+
+
+def test_call_whose_answer_is_spoiled_has_been_carried_out(bench: Any, caller: str) -> None:
+    url, _ = bench.queue("spoiled")
+    bench.aws.control.inject_fault("sqs:SendMessage", "InternalFailure", count=1, takes_effect=True)
+    failed = bench.call(caller, "sqs", "send_message", QueueUrl=url, MessageBody="once")
+    assert failed["Code"] == "InternalFailure"
+    assert bench.waiting(url) == ["once"]
+
+
+def test_call_whose_answer_is_lost_has_none_of_the_services_own(bench: Any, caller: str) -> None:
+    url, _ = bench.queue("lost")
+    bench.aws.control.inject_fault("sqs:SendMessage", count=1, lost=True)
+    assert bench.call(caller, "sqs", "send_message", QueueUrl=url, MessageBody="never")["status"] == 504
+    assert bench.waiting(url) == []
+
+
+def test_queues_clock_ends_a_visibility_timeout_at_once(bench: Any) -> None:
+    url, _ = bench.queue("skipped", VisibilityTimeout="600")
+    bench.aws.client("sqs").send_message(QueueUrl=url, MessageBody="again")
+    assert bench.waiting(url) == ["again"]
+    (message,) = bench.aws.control.queue_messages("skipped")
+    assert (message["receive_count"], round(message["visible_in"])) == (1, 600)
+    bench.aws.control.skip_queue_time(599)
+    assert bench.waiting(url) == []
+    bench.aws.control.skip_queue_time(2)
+    assert bench.waiting(url) == ["again"]
+    bench.aws.control.empty_queue("skipped")
+    assert bench.aws.control.queue_messages("skipped") == []
+
+
 def test_fault_that_would_do_nothing_is_refused(bench: Any) -> None:
     with pytest.raises(ControlError, match="an error, a delay, or both"):
         bench.aws.control.inject_fault("ec2:DescribeInstances")
