@@ -26,6 +26,9 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("soak",), "bench.node.cycles --engine emulated --cycles 50"),
         (("soak", "ENGINE=real", "CYCLES=3"), "bench.node.cycles --engine real --cycles 3"),
         (("demo",), "local_aws.demo --engine real"),
+        (("endurance",), "bench.endurance --engine emulated"),
+        (("endurance", "ENGINE=real", "INTERRUPTIONS=3"), "bench.endurance --engine real --interruptions 3"),
+        (("endurance", "REQUESTS=9"), "--requests 9"),
     ],
 )
 def test_target_runs_what_it_says(arguments: tuple[str, ...], command: str) -> None:
@@ -34,7 +37,7 @@ def test_target_runs_what_it_says(arguments: tuple[str, ...], command: str) -> N
     assert command in done.stdout
 
 
-@pytest.mark.parametrize("target", ["bench", "soak"])
+@pytest.mark.parametrize("target", ["bench", "soak", "endurance"])
 def test_unknown_engine_is_named_with_what_is_allowed(target: str) -> None:
     done = make(target, "ENGINE=foo")
     assert done.returncode != 0
