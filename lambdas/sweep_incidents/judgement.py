@@ -13,6 +13,8 @@ from sweep_incidents.surroundings import DETACHABLE, Machine
 
 # Until then a notice is its functions' business: they retry, and nobody else uses up their request rates.
 PATIENCE = timedelta(seconds=30)
+# A function that still tries does so every few seconds; one that has not for so long has given up.
+SILENCE = timedelta(seconds=20)
 # A detach takes a moment, and nothing may be begun that the deadline cuts off.
 LEAST_TIME_TO_REQUEST = timedelta(seconds=5)
 # A group launches within seconds of a gap; one that has not after this long does not.
@@ -111,8 +113,10 @@ def depends_on_machine(
 
 def wants_request(incident: Incident, node: Departed, *, now: datetime) -> bool:
     """Whether a replacement is to be asked for once more: the node is in its group, and its notice runs."""
+    requests = [one for one in incident.entries if one.step is Step.REPLACEMENT_REQUEST]
     return (
         incident.outcomes.get(Step.REPLACEMENT_REQUEST) in _WORTH_ANOTHER_REQUEST
+        and all(now >= one.at + SILENCE for one in requests)
         and incident.replacement_instance_id is None
         and node.lifecycle_state in DETACHABLE
         and now < incident.deadline - LEAST_TIME_TO_REQUEST

@@ -239,6 +239,14 @@ def test_a_replacement_that_was_not_requested_is_requested_while_the_notice_runs
     assert incident.awaits_replacement
 
 
+def test_a_request_that_is_still_tried_is_left_to_its_function(account: SweptAccount) -> None:
+    account.groups.desired, account.groups.members = 1, {NODE: "InService"}
+    for second in (1, 20, 45):
+        account.tell(NODE, {Step.REPLACEMENT_REQUEST: Outcome.RETRYING}, second=second)
+    assert account.sweep(seconds=60) == {}
+    assert account.sweep(seconds=66) == {"replacement_request.detached": 1}
+
+
 def test_a_replacement_that_was_requested_is_not_requested_again(account: SweptAccount) -> None:
     account.groups.desired, account.groups.members = 1, {NODE: "InService"}
     account.tell(NODE, REQUESTED)
