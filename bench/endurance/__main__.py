@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,13 +33,9 @@ def main() -> NoReturn:
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     options.out.mkdir(parents=True, exist_ok=True)
 
-    def tell(text: str) -> None:
-        now = datetime.now(UTC).strftime("%H:%M:%S")
-        console.print(f"{now} {text}", markup=False, highlight=False, soft_wrap=True)
-
     try:
         with RoundsOnly(console, f"Endurance, {options.engine} engine") as progress:
-            run = play(options, progress, tell)
+            run = play(options, progress)
     except (DemoError, DeployError, EngineStartError, LocalAwsError) as err:
         console.print(f"The run broke off: {err}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(NOT_JUDGED)

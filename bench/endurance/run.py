@@ -118,7 +118,7 @@ def under_traffic(
         yield Stage(clients=clients, sampler=sampler, rounds=rounds)
 
 
-def play(options: Options, progress: RoundsOnly, tell: Tell) -> Run:
+def play(options: Options, progress: RoundsOnly) -> Run:
     """Play the whole run. Raises DemoError, or the local AWS's own errors, where it cannot be judged."""
     started_at, profile = datetime.now(UTC), options.profile
     state_dir = options.out / "local-aws"
@@ -140,7 +140,7 @@ def play(options: Options, progress: RoundsOnly, tell: Tell) -> Run:
             }
             with under_traffic(aws, watch, profile=profile, incidents_table=table) as stage:
                 progress.phase(f"traffic, and {options.interruptions} interruptions, one after another")
-                stage.play(options, tell)
+                stage.play(options, progress.phase)
                 progress.phase("letting the last requests finish")
                 return _collected(stage, options, engine=engine, started_at=started_at)
 
