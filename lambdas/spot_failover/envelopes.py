@@ -13,6 +13,9 @@ from spot_failover.errors import MalformedMessageError
 from spot_failover.timestamps import parse_utc
 
 _INSTANCE_ID = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+# What a name or a tag's value of Auto Scaling's can hold, by its API reference. A call that asks for another
+# is refused as a whole, and with it all the messages of its batch.
+_NAME = re.compile("[\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff\r\n\t]+")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ def parse_event(body: str) -> Event:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise MalformedMessageError(f"not JSON: {type(error).__name__}") from error
+    if not is_unicode(body):
+        raise MalformedMessageError("half a surrogate pair, which no call to AWS can carry")
     if not isinstance(document, dict):
         raise MalformedMessageError(f"not a JSON object but {type(document).__name__}")
     detail = document.get("detail")
@@ -39,9 +44,20 @@ def parse_event(body: str) -> Event:
     return Event(
         source=text(document, "source"),
         detail_type=text(document, "detail-type"),
-        time=time(document, "time"),
+        time=modern_time(document, "time"),
         detail=detail,
     )
+
+
+def is_unicode(document: str) -> bool:
+    """Whether a JSON text's strings can be sent on: an escape can stand for half a character."""
+    if "\\ud" not in document.lower():
+        return True
+    try:
+        json.dumps(json.loads(document), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def text(fields: Mapping[str, Any], name: str) -> str:
@@ -49,6 +65,16 @@ def text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not value:
         raise MalformedMessageError(f"{name} is {_shown(value)}, not a text")
+    return value
+
+
+def name(fields: Mapping[str, Any], key: str, *, longest: int) -> str:
+    """Return a field that must be the name of a group or a fleet, of so many characters at most."""
+    value = text(fields, key)
+    if len(value) > longest:
+        raise MalformedMessageError(f"{key} has more than {longest} characters")
+    if not _NAME.fullmatch(value):
+        raise MalformedMessageError(f"{key} is {_shown(value)}, not a name")
     return value
 
 
@@ -63,9 +89,14 @@ def time(fields: Mapping[str, Any], name: str) -> datetime:
 def modern_time(fields: Mapping[str, Any], name: str) -> datetime:
     """Return a field that must be a UTC time of our years: a window around it stays in the calendar."""
     value = time(fields, name)
-    if not 2020 <= value.year < 2100:
+    if not is_modern(value):
         raise MalformedMessageError(f"{name} is {_shown(fields[name])}, not a time of ours")
     return value
+
+
+def is_modern(moment: datetime) -> bool:
+    """Whether a time is of our years."""
+    return 2020 <= moment.year < 2100
 
 
 def instance_id(fields: Mapping[str, Any], name: str) -> str:

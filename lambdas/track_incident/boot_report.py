@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,5 +84,5 @@ def _is_short(name: object, value: object) -> bool:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return False
     if isinstance(value, (int, float)):
-        return math.isfinite(value) and abs(value) < 10**15
+        return -(10**15) < value < 10**15  # NaN is not within, and an integer may be too large for a float
     return isinstance(value, str) and len(value) <= LONGEST_TEXT

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from spot_failover.envelopes import is_modern, is_unicode
 from spot_failover.outcomes import Outcome
 from spot_failover.timestamps import format_milliseconds
 
 TIMES = ("started_at", "finished_at")
 COUNTS = ("in_flight_at_start", "finished", "cut")
 TEXTS = ("trigger", "engine_exit")
+LONGEST_SECONDS = 10**6  # of a drain: more is no time, and much more no number of DynamoDB's
 OUTCOMES = {"drained": Outcome.DRAINED, "cut": Outcome.CUT}
 
 
@@ -34,7 +35,7 @@ def parse_drain_report(output: str) -> DrainReport | None:
     """
     for line in reversed(output.splitlines()):
         try:
-            report = read_drain_report(json.loads(line))
+            report = read_drain_report(json.loads(line)) if is_unicode(line) else None
         except (ValueError, RecursionError):
             continue
         if report is not None:
@@ -65,7 +66,7 @@ def _detail(report: Mapping[str, Any], times: Mapping[str, datetime | None]) -> 
     detail |= {name: report[name] for name in COUNTS if _is_count(report.get(name))}
     detail |= {name: report[name][:64] for name in TEXTS if isinstance(report.get(name), str)}
     seconds = report.get("seconds")
-    if isinstance(seconds, (int, float)) and math.isfinite(seconds):
+    if isinstance(seconds, (int, float)) and 0 <= seconds <= LONGEST_SECONDS:  # NaN is not within
         detail["seconds"] = round(float(seconds), 3)
     return detail
 
@@ -77,6 +78,6 @@ def _is_count(value: object) -> bool:
 def _time(value: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        return moment if moment and moment.utcoffset() is not None and format_milliseconds(moment) else None
+        return moment if moment and moment.utcoffset() is not None and is_modern(moment) else None
     except (ValueError, OverflowError):
         return None

@@ -18,6 +18,7 @@ from track_incident.node_events import NodeBootFailed, NodeDrained, NodeEngineFa
 
 LAUNCH_SUCCESSFUL = ("aws.autoscaling", "EC2 Instance Launch Successful")
 LAUNCH_UNSUCCESSFUL = ("aws.autoscaling", "EC2 Instance Launch Unsuccessful")
+LONGEST_GROUP = 255  # characters of a group's name, by Auto Scaling's API reference
 COMMAND_STATUS = ("aws.ssm", "EC2 Command Invocation Status-change Notification")
 
 
@@ -81,14 +82,14 @@ def parse_tracked_event(body: str) -> TrackedEvent:
     kind = (event.source, event.detail_type)
     if kind == LAUNCH_SUCCESSFUL:
         return LaunchSucceeded(
-            group_name=envelopes.text(event.detail, "AutoScalingGroupName"),
+            group_name=envelopes.name(event.detail, "AutoScalingGroupName", longest=LONGEST_GROUP),
             instance_id=envelopes.instance_id(event.detail, "EC2InstanceId"),
             launched_at=_time(event, "StartTime"),
             in_service_at=_time(event, "EndTime"),
         )
     if kind == LAUNCH_UNSUCCESSFUL:
         return LaunchFailed(
-            group_name=envelopes.text(event.detail, "AutoScalingGroupName"),
+            group_name=envelopes.name(event.detail, "AutoScalingGroupName", longest=LONGEST_GROUP),
             launched_at=_time(event, "StartTime"),
             failed_at=_time(event, "EndTime"),
             reason=str(event.detail.get("StatusMessage", ""))[:300],
@@ -107,7 +108,7 @@ def parse_tracked_event(body: str) -> TrackedEvent:
 
 def _time(event: Event, name: str) -> datetime:
     # To the millisecond where the activity has it; the event's own time has whole seconds.
-    return envelopes.time(event.detail, name) if name in event.detail else event.time
+    return envelopes.modern_time(event.detail, name) if name in event.detail else event.time
 
 
 def _status(event: Event) -> CommandStatus:

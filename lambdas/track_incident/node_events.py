@@ -106,12 +106,9 @@ def parse_node_event(event: Event) -> NodeReady | NodeBootFailed | NodeDrained |
 
 
 def _node(event: Event) -> dict[str, Any]:
-    fleet = envelopes.text(event.detail, "fleet")
-    if len(fleet) > LONGEST_FLEET:
-        raise MalformedMessageError(f"fleet has more than {LONGEST_FLEET} characters")
     return {
         "instance_id": envelopes.instance_id(event.detail, "instance-id"),
-        "fleet": fleet,
+        "fleet": envelopes.name(event.detail, "fleet", longest=LONGEST_FLEET),
         "at": envelopes.modern_time(event.detail, "at"),
     }
 

@@ -67,7 +67,7 @@ def _with_detail(name: str, value: object) -> str:
         (_with(time="2026-13-23T13:38:00Z"), "not a UTC time"),
         (_with(time="٢026-11-23T13:38:00Z"), "not a UTC time"),
         (_with(time=None), "time is None"),
-        (_with(time="9999-12-31T23:59:00Z"), "beyond the calendar"),
+        (_with(time="9999-12-31T23:59:00Z"), "not a time of ours"),
         (_with_detail("instance-id", "i-XYZ"), "not an instance id"),
         (_with_detail("instance-id", "i-1234567890abcdef0,i-1234567890abcdef1"), "not an instance id"),
         (_with_detail("instance-id", "i-1234567890abcdef0\n"), "not an instance id"),
