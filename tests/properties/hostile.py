@@ -153,9 +153,9 @@ def _bend(event: dict[str, Any], random: Random) -> None:
         case 3:
             container[key] = {random.choice(NAMES): container[key]}
         case _:
-            container[key] = random.choice(VALUES)
+            container[key] = copy.deepcopy(random.choice(VALUES))
     if not event:
-        event["detail"] = random.choice(VALUES)
+        event["detail"] = copy.deepcopy(random.choice(VALUES))
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

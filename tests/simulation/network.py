@@ -158,6 +158,7 @@ class Client:
         def call(**parameters: Any) -> Any:
             if shape is not None:
                 validate_parameters(parameters, shape)
+                _check_sendable(parameters)
             return self._call(operation, parameters, serve)
 
         return call
@@ -188,6 +189,19 @@ def client_error(operation: str, code: str, message: str, *, status: int = 400, 
         **more,
     }
     return ClientError(response, operation)
+
+
+def _check_sendable(value: Any) -> None:
+    """Raise UnicodeEncodeError for half a surrogate pair, as botocore does when it writes a request."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_sendable(key)
+            _check_sendable(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_sendable(inner)
 
 
 def _is_tried_again(error: Exception) -> bool:

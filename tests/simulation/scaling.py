@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from tests.simulation.timeline import Timeline
 
 GROUP_TAG = "aws:autoscaling:groupName"
 MOST_DETACHED = 20
+LONGEST_NAME = 1600
+_NOT_A_NAME = re.compile(r"[^\u0020-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF\r\n\t]")
 
 
 class Lifecycle(StrEnum):
@@ -170,6 +173,9 @@ class AutoScaling:
         IncludeInstances: bool = True,
     ) -> Any:
         """A name that is not known is left out."""
+        _check_texts(AutoScalingGroupNames)
+        for one in Filters:
+            _check_texts(one["Values"])
         named = [one for one in self.groups.values() if one.name in AutoScalingGroupNames]
         found = named if AutoScalingGroupNames else list(self.groups.values())
         found = [one for one in found if all(_tagged(one.tags, each) for each in Filters)]
@@ -253,11 +259,10 @@ class AutoScaling:
             self.balancing.register(arn, member.instance.instance_id)
 
     def _end_rebalanced(self, group: Group) -> None:
-        """End a member at risk, now that another has come into service for it."""
-        at_risk = (
-            one for one in group.members.values() if one.rebalanced and one.state is Lifecycle.IN_SERVICE
-        )
-        if group.missing <= 0 and (member := next(at_risk, None)):
+        """End members at risk, as many as there are others in service for."""
+        serving = [one for one in group.members.values() if one.state is Lifecycle.IN_SERVICE]
+        at_risk = [one for one in serving if one.rebalanced]
+        for member in at_risk[: max(0, len(serving) - group.desired)]:
             self._end(group, member)
 
     def _end(self, group: Group, member: Member) -> None:
@@ -313,6 +318,13 @@ def moment(at: float) -> datetime:
 
 def _refused(operation: str, message: str) -> Exception:
     return client_error(operation, "ValidationError", message)
+
+
+def _check_texts(values: Sequence[str]) -> None:
+    """Refuse what the API reference's pattern and length of names do not admit."""
+    for value in values:
+        if len(value) > LONGEST_NAME or _NOT_A_NAME.search(value):
+            raise _refused("DescribeAutoScalingGroups", "failed to satisfy constraint")
 
 
 def _tagged(tags: Mapping[str, str], wanted: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Virtual time: an agenda of what happens when, and processes that wait in it without blocking anybody.
 
-A process is a piece of ordinary code (a Lambda handler) on a stack of its own, a greenlet. One runs at a time: a
-process gives its turn away when it waits, and what else is due by then happens first. So two handlers meet
+A process is ordinary code (a Lambda handler) on a stack of its own, a greenlet. One runs at a time: a process
+gives its turn away when it waits, and what else is due by then happens first. So two handlers meet
 between any two of their calls to AWS, each run is the same for the same inputs, and an hour takes
 milliseconds.
 """
