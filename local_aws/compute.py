@@ -39,7 +39,7 @@ def install(world: World) -> None:
         return node.address if node else None
 
     balancing = LoadBalancing(world, targets, address_of)
-    lifecycle = GroupLifecycle(world, balancing, boots_at_once=nodes.boots_at_once)
+    lifecycle = GroupLifecycle(world, balancing, booted=nodes.bare_and_booted)
     launcher = Launcher(world, nodes)
     groups = AutoScaling(world, launcher, lifecycle, targets)
     interruptions = ec2_spot.SpotInterruptions(world, nodes)

@@ -80,9 +80,9 @@ class Control:
         answer = self._mapping("POST", "interrupt-all", {**given, "event": event, "action": action})
         return [float(at) for at in answer["noticed_at"]]
 
-    def let_bare_nodes_boot(self, boot: bool) -> None:
-        """Let bare nodes finish their boot at once (they do), or stay at their launch hook."""
-        self._request("POST", "bare-nodes", {"boot": boot})
+    def bare_nodes(self, *, boot_seconds: float | None = 0.0, drain_seconds: float = 0.0) -> None:
+        """Set how long bare nodes take to boot (None: for ever; it needs a launch hook), and to drain."""
+        self._request("POST", "bare-nodes", {"boot_seconds": boot_seconds, "drain_seconds": drain_seconds})
 
     def nodes(self) -> list[NodeView]:
         """Return every node there is or was."""

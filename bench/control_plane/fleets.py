@@ -14,6 +14,7 @@ FLEET_TAG = "spot-failover:fleet"
 READY_SECONDS = 180.0
 # As the control plane's own fleets have them.
 CHECK_SECONDS, DEREGISTRATION_SECONDS = 5, 120
+HOOK_SECONDS = 900
 
 
 class FleetsNotReadyError(RuntimeError):
@@ -95,6 +96,14 @@ def _make(aws: LocalAws, name: str, vpc: str, subnets: list[str], nodes: int) ->
             },
             "InstancesDistribution": {"OnDemandPercentageAboveBaseCapacity": 0},
         },
+        LifecycleHookSpecificationList=[
+            {
+                "LifecycleHookName": "ready",
+                "LifecycleTransition": "autoscaling:EC2_INSTANCE_LAUNCHING",
+                "HeartbeatTimeout": HOOK_SECONDS,
+                "DefaultResult": "ABANDON",
+            }
+        ],
         Tags=[{"Key": FLEET_TAG, "Value": name, "PropagateAtLaunch": True}],
     )
     return target_group

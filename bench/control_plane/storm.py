@@ -34,9 +34,12 @@ OUT = Path("out/bench")
 RECORD = REPOSITORY / "docs/measured/storm.json"
 NOT_KEPT, NOT_MEASURED = 1, 2
 PLAIN_WIDTH = 150
-NODES_OF_A_LONE_FLEET = 4
+NODES_OF_A_LONE_FLEET = 8
 # Nobody acts before the deadline without a handler, however long it is.
-PLAIN_NOTICE_SECONDS = 10.0
+PLAIN_NOTICE_SECONDS = 5.0
+# Below any real boot, and the least that a drain takes (the node agent's settle time): neither is over while
+# the storm's own requests are made.
+BOOT_SECONDS, DRAIN_SECONDS = 20.0, 15.0
 
 Tell = Callable[[str], None]
 
@@ -53,8 +56,13 @@ class Options:
 
     @property
     def nodes_each(self) -> int:
-        """The nodes of one fleet."""
-        return -(-self.nodes // self.fleets)
+        """The nodes of one fleet. One of them stays, so that nobody has to be kept for want of another."""
+        return -(-self.nodes // self.fleets) + 1
+
+    @property
+    def all_nodes(self) -> int:
+        """All nodes there are."""
+        return self.fleets * self.nodes_each
 
     @property
     def sizes(self) -> list[int]:
@@ -126,6 +134,7 @@ def _lone_interruptions(folder: Path, options: Options, tell: Tell) -> dict[str,
         ]
         for side in sides:
             side.fleets.whole(NODES_OF_A_LONE_FLEET)
+            side.fleets.aws.control.bare_nodes(boot_seconds=BOOT_SECONDS, drain_seconds=DRAIN_SECONDS)
             side.fleets.aws.control.throttle(True)
         return single.summary(single.measure(sides, repeats=options.repeats, tell=tell))
 
@@ -146,7 +155,7 @@ def _baselines(folder: Path, options: Options, tell: Tell) -> tuple[Storm, float
         fleets = _fleets(aws, options, tell)
         began = time.time()
         plain = _storm(fleets, PLAIN, options.nodes, options, tell, notice_seconds=PLAIN_NOTICE_SECONDS)
-        fleets.whole(options.nodes)
+        fleets.whole(options.all_nodes)
         whole_after = time.time() - began
         contender = deploy_published(aws, concurrency=options.concurrency)
         tell(f"warming {options.concurrency} environments of the published pattern's function")
@@ -156,8 +165,9 @@ def _baselines(folder: Path, options: Options, tell: Tell) -> tuple[Storm, float
 
 def _fleets(aws: LocalAws, options: Options, tell: Tell) -> Fleets:
     fleets = make_fleets(aws, fleets=options.fleets, nodes_each=options.nodes_each)
-    count = len(fleets.whole(options.fleets * options.nodes_each))
+    count = len(fleets.whole(options.all_nodes))
     tell(f"{count} nodes in {options.fleets} fleets are in service")
+    aws.control.bare_nodes(boot_seconds=BOOT_SECONDS, drain_seconds=DRAIN_SECONDS)
     return fleets
 
 
@@ -170,7 +180,7 @@ def _storm(
     *,
     notice_seconds: float = 120.0,
 ) -> Storm:
-    nodes = fleets.whole(options.nodes)
+    nodes = fleets.whole(options.all_nodes)
     storm = run_storm(fleets.aws, contender, spread_over(nodes, size), notice_seconds=notice_seconds)
     shares = ", ".join(f"{action} {storm.share(action):.1%}" for action in Action)
     tell(f"{contender.name}, {size} nodes: {shares}; last action after {storm.last_action_seconds:.1f} s")
@@ -184,7 +194,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--fleets", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=12, help="of one interruption by itself")
+    parser.add_argument("--repeats", type=int, default=10, help="of one interruption by itself")
     parser.add_argument("--concurrency", type=int, default=64, help="of the published pattern's function")
     parser.add_argument("--record", action="store_true", help=f"keep the figures in {RECORD.name} as well")
     given = parser.parse_args(arguments)

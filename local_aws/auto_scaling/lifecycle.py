@@ -25,10 +25,10 @@ class GroupLifecycle:
     """The members of all groups and their steps. Everything runs under the world's lock."""
 
     def __init__(
-        self, world: World, balancing: LoadBalancing, boots_at_once: Callable[[str], bool] = lambda _: False
+        self, world: World, balancing: LoadBalancing, booted: Callable[[str], bool] = lambda _: False
     ) -> None:
         self._world = world
-        self._boots_at_once = boots_at_once
+        self._booted = booted
         self._balancing = balancing
         self._members: dict[str, Member] = {}
         self.activities: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ class GroupLifecycle:
                     self._finish_termination(member)
             case Lifecycle.DETACHING:
                 self._advance_detachment(member)
-            case Lifecycle.PENDING_WAIT if self._boots_at_once(member.instance_id):
+            case Lifecycle.PENDING_WAIT if self._booted(member.instance_id):
                 self.end_wait(member, "CONTINUE")
             case Lifecycle.PENDING_WAIT | Lifecycle.TERMINATING_WAIT:
                 # Also for an instance that is gone: a group checks the health of what is in service only.

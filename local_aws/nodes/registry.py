@@ -99,8 +99,10 @@ class Nodes:
         self._hosts = itertools.cycle(range(_FIRST_HOST, _LAST_HOST + 1))
         self._bare = itertools.count(1)
         self._lock = threading.Lock()
-        self.bare_nodes_boot = True
-        """False: bare nodes stay at their launch hook, as nodes that still boot."""
+        self.bare_boot_seconds: float | None = 0.0
+        """How long bare nodes stay at their launch hook, as nodes that still boot; None: for ever."""
+        self.bare_drain_seconds = 0.0
+        """How long their drains take."""
 
     def get(self, instance_id: str) -> Node | None:
         """Return a node by its instance id; None for an instance that is no node of ours."""
@@ -178,10 +180,12 @@ class Nodes:
             "node_started", instance_id=node.instance_id, fleet=node.fleet, address=node.address
         )
 
-    def boots_at_once(self, instance_id: str) -> bool:
-        """Whether nobody has to wait for a node's boot: it is bare, and bare nodes are let boot."""
+    def bare_and_booted(self, instance_id: str) -> bool:
+        """Whether a node is bare, and its boot over; others say it themselves."""
         node = self._nodes.get(instance_id)
-        return node is not None and node.bare and self.bare_nodes_boot
+        if node is None or not node.bare or self.bare_boot_seconds is None:
+            return False
+        return time.time() >= node.launched_at + self.bare_boot_seconds
 
     def health(self, instance_id: str) -> bool | None:
         """Return what a bare node's health check finds; None for one that has to be asked."""

@@ -80,9 +80,11 @@ def add_routes(world: World, views: Views, launcher: Launcher) -> None:
         launcher.spot_capacity = bool(given["available"])
         return {"available": launcher.spot_capacity}
 
-    def bare_nodes(given: Mapping[str, Any]) -> dict[str, bool]:
-        views._nodes.bare_nodes_boot = bool(given["boot"])
-        return {"boot": views._nodes.bare_nodes_boot}
+    def bare_nodes(given: Mapping[str, Any]) -> dict[str, Any]:
+        nodes, boot = views._nodes, given["boot_seconds"]
+        nodes.bare_boot_seconds = None if boot is None else float(boot)
+        nodes.bare_drain_seconds = float(given["drain_seconds"])
+        return dict(given)
 
     world.route("POST", "bare-nodes", bare_nodes)
     world.route("GET", "nodes", lambda _: views.nodes())

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from local_aws.auto_scaling.lifecycle import emit
@@ -41,6 +43,8 @@ class RunCommand:
         self._lock = threading.Lock()
         self._queues: dict[str, queue.SimpleQueue[Invocation]] = {}
         self._bare: queue.SimpleQueue[tuple[Node, Invocation]] = queue.SimpleQueue()
+        self._draining: deque[tuple[float, Node, Invocation]] = deque()
+        """Drains of bare nodes with the times at which they end, the earliest first."""
         threading.Thread(target=self._bare_agents, name="ssm-agents-bare", daemon=True).start()
         self.commands: dict[str, Command] = {}
 
@@ -85,14 +89,43 @@ class RunCommand:
 
     def _agent(self, node: Node, waiting: queue.SimpleQueue[Invocation]) -> None:
         while True:
-            self._take(node, waiting.get())
+            self._take(node, waiting.get(), self._run)
 
     def _bare_agents(self) -> None:
-        """Be the agents of all bare nodes: theirs are commands that take no time."""
+        """Be the agents of all bare nodes: theirs are commands that nobody has to run."""
         while True:
-            self._take(*self._bare.get())
+            try:
+                self._take(*self._bare.get(timeout=self._until_a_drain_ends()), self._begin_bare)
+            except queue.Empty:
+                self._end_bare(*self._draining.popleft()[1:])
 
-    def _take(self, node: Node, invocation: Invocation) -> None:
+    def _until_a_drain_ends(self) -> float | None:
+        return max(0.0, self._draining[0][0] - time.time()) if self._draining else None
+
+    def _begin_bare(self, node: Node, invocation: Invocation) -> None:
+        self._begin(invocation)
+        if bare.is_drain(invocation.script):
+            node.draining = True
+            self._draining.append((time.time() + self._nodes.bare_drain_seconds, node, invocation))
+        else:
+            self._end_bare(node, invocation)
+
+    def _end_bare(self, node: Node, invocation: Invocation) -> None:
+        """End a bare node's command as its agent would, if it is still there."""
+        began = invocation.started_at or time.time()
+        if invocation.cancelled:
+            self._finish(invocation, Status.CANCELLED, "Cancelled")
+        elif node.state != "running":
+            self._later(invocation, began + invocation.seconds, "Execution Timed Out")
+        else:
+            if bare.is_drain(invocation.script):
+                invocation.output = bare.drain_report(
+                    invocation.script, node.instance_id, started_at=began, finished_at=time.time()
+                )
+            invocation.response_code = 0
+            self._finish(invocation, Status.SUCCESS, "Success")
+
+    def _take(self, node: Node, invocation: Invocation, run: Callable[[Node, Invocation], None]) -> None:
         if invocation.cancelled:
             self._finish(invocation, Status.CANCELLED, "Cancelled")
         elif time.time() > invocation.command.expires_at:
@@ -101,18 +134,23 @@ class RunCommand:
             # The agent is gone with its machine: Systems Manager waits until the delivery's time is up.
             self._later(invocation, invocation.command.expires_at, "Delivery Timed Out")
         else:
-            self._run(node, invocation)
+            run(node, invocation)
 
-    def _run(self, node: Node, invocation: Invocation) -> None:
+    def _begin(self, invocation: Invocation) -> None:
         invocation.started_at = time.time()
         invocation.status, invocation.details = Status.IN_PROGRESS, "In Progress"
+        # The first step's name: events and descriptions show it while the command runs.
+        invocation.plugin = invocation.command.steps[0].name if invocation.command.steps else ""
         self._tell(invocation)
+
+    def _run(self, node: Node, invocation: Invocation) -> None:
+        self._begin(invocation)
+        assert invocation.started_at is not None
         for number, step in enumerate(invocation.command.steps):
             invocation.plugin = step.name
             status, details = self._run_step(node, invocation, number, step)
             if status is None:
-                ends_at = invocation.started_at + sum(s.timeout_seconds for s in invocation.command.steps)
-                self._later(invocation, ends_at, "Execution Timed Out")
+                self._later(invocation, invocation.started_at + invocation.seconds, "Execution Timed Out")
                 return
             if status is not Status.SUCCESS:
                 self._finish(invocation, status, details)
@@ -123,8 +161,6 @@ class RunCommand:
         self, node: Node, invocation: Invocation, number: int, step: Step
     ) -> tuple[Status | None, str]:
         """Run one step; the status is None if the node died meanwhile, and nobody is left to report."""
-        if node.bare:
-            return _answer_for(node, invocation, step)
         folder = node.folders.root / "var/lib/amazon/ssm" / invocation.command.command_id / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         script = folder / "_script.sh"
@@ -181,18 +217,6 @@ class RunCommand:
         if command.told is not command.status:
             command.told = command.status
             emit(world, command_event(command))
-
-
-def _answer_for(node: Node, invocation: Invocation, step: Step) -> tuple[Status, str]:
-    """Answer a bare node's command, as if it had been run."""
-    if bare.is_drain(step.script):
-        node.draining = True
-        began = invocation.started_at or time.time()
-        invocation.output += bare.drain_report(
-            step.script, node.instance_id, started_at=began, finished_at=time.time()
-        )
-    invocation.response_code = 0
-    return Status.SUCCESS, "Success"
 
 
 def _interpreter(text: str, script: Path) -> list[str]:

@@ -47,6 +47,16 @@ class Invocation:
     cancelled: bool = False
 
     @property
+    def script(self) -> str:
+        """All that it runs."""
+        return "\n".join(step.script for step in self.command.steps)
+
+    @property
+    def seconds(self) -> float:
+        """How long it may run."""
+        return sum(step.timeout_seconds for step in self.command.steps)
+
+    @property
     def over(self) -> bool:
         """Whether the status is final."""
         return self.status not in (Status.PENDING, Status.IN_PROGRESS)

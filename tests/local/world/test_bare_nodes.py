@@ -110,10 +110,10 @@ def test_node_that_is_kept_from_booting_stays_at_its_launch_hook(
         HeartbeatTimeout=600,
         DefaultResult="ABANDON",
     )
-    fleets.aws.control.let_bare_nodes_boot(False)
+    fleets.aws.control.bare_nodes(boot_seconds=None)
     autoscaling.set_desired_capacity(AutoScalingGroupName=name, DesiredCapacity=NODES // 2 + 1)
     eventually(lambda: "Pending:Wait" in _states(fleets).values())
-    fleets.aws.control.let_bare_nodes_boot(True)
+    fleets.aws.control.bare_nodes()
     eventually(lambda: "Pending:Wait" not in _states(fleets).values())
     assert len(_members(fleets)) == NODES + 1
 
