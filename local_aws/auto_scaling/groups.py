@@ -102,7 +102,7 @@ class AutoScaling:
         sick = not member.running or (
             "ELB" in group.health_check_type
             and not in_grace
-            and self._targets.is_unhealthy(member.instance_id)
+            and self._targets.is_unhealthy(member.instance_id, group.target_group_arns)
         )
         if not sick:
             member.sick_since = None

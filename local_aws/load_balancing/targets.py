@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from local_aws.load_balancing.target_health import (
@@ -172,9 +172,11 @@ class Targets:
                 for t in self._of.get(target_id, ())
             }
 
-    def is_unhealthy(self, target_id: str) -> bool:
-        """Say whether an instance is unhealthy in any of its target groups."""
-        return TargetState.UNHEALTHY.value in self.states_of(target_id).values()
+    def is_unhealthy(self, target_id: str, arns: Collection[str]) -> bool:
+        """Say whether an instance is unhealthy in any of these target groups: those attached to its group."""
+        with self._lock:
+            mine = self._of.get(target_id, ())
+            return any(t.group_arn in arns and t.state is TargetState.UNHEALTHY for t in mine)
 
     def acquire(self, arns: Sequence[str]) -> Lease | None:
         """Choose a target of the groups for one request; None if there is none to choose.

@@ -87,3 +87,10 @@ def test_a_deleted_group_has_no_targets(targets: Targets) -> None:
     targets.forget_group(ARN)
     assert targets.states_of("i-1") == {}
     assert targets.registered(ARN) == []
+
+
+def test_a_group_is_told_of_a_members_health_in_its_own_target_groups_alone(targets: Targets) -> None:
+    check(targets, i1=False, i2=True)
+    assert targets.is_unhealthy("i-1", [ARN])
+    assert not targets.is_unhealthy("i-1", [])
+    assert not targets.is_unhealthy("i-2", [ARN])
