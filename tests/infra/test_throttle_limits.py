@@ -16,6 +16,7 @@ def granted_to(template: Template, service: str) -> set[str]:
         for trust in role["AssumeRolePolicyDocument"]["Statement"]
         if trust["Principal"].get("Service") == service
         for statement in template.statements(name)
+        if statement.effect == "Allow"
         for action in statement.actions
     }
 

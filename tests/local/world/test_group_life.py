@@ -89,10 +89,13 @@ def test_detached_node_drains_runs_on_and_is_replaced_at_once(
     assert len({n.instance_id for n in fleet.nodes()} - before) == 1, (
         "the replacement is there with the answer"
     )
-    assert fleet.target_state(gone.instance_id) == ("draining", "Target.DeregistrationInProgress")
     with pytest.raises(botocore.exceptions.ClientError, match="ValidationError"):
         fleet.client("autoscaling").detach_instances(**request)
 
+    # The activity deregisters it, and not the call.
+    eventually(
+        lambda: fleet.target_state(gone.instance_id) == ("draining", "Target.DeregistrationInProgress")
+    )
     eventually(lambda: fleet.node(gone.instance_id).lifecycle_state is None)
     listed = fleet.client("autoscaling").describe_auto_scaling_instances(InstanceIds=[gone.instance_id])
     assert listed["AutoScalingInstances"] == []
