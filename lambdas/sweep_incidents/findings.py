@@ -21,6 +21,7 @@ class Findings:
     incidents: dict[str, list[Incident]] = field(default_factory=dict)  # by fleet; also those closed by now
     groups: dict[str, list[GroupView]] = field(default_factory=dict)  # by fleet
     machines: dict[str, Machine] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)  # nodes that are in groups of somebody else's
     entries: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))  # by incident
     closed: set[str] = field(default_factory=set)
 
@@ -39,6 +40,7 @@ class Findings:
         return Departed(
             machine=self.machines.get(incident.incident),
             lifecycle_state=self.membership(incident)[1],
+            elsewhere=incident.incident in self.elsewhere,
         )
 
     def membership(self, incident: Incident) -> tuple[str | None, str | None]:

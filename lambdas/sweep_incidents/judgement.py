@@ -19,7 +19,7 @@ SILENCE = timedelta(seconds=20)
 LEAST_TIME_TO_REQUEST = timedelta(seconds=5)
 # A group launches within seconds of a gap; one that has not after this long does not.
 LAG_PATIENCE = timedelta(seconds=60)
-# How long it is tried to end a node before its incident is closed without.
+# How long it is tried to end a node that AWS refuses to end, before its incident is closed without.
 END_PATIENCE = timedelta(minutes=15)
 
 EXPECTED = (Step.DEREGISTER, Step.DRAIN_COMMAND, Step.REPLACEMENT_REQUEST, Step.DRAIN, Step.REPLACEMENT)
@@ -47,6 +47,8 @@ class Departed:
     machine: Machine | None = None
     lifecycle_state: str | None = None
     """In its fleet's groups; None when it is in none of them."""
+    elsewhere: bool = False
+    """Some other group has it: it is somebody's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,16 +76,21 @@ def judge(incident: Incident, node: Departed, *, now: datetime, limits: Limits) 
     awaited = [step for step in _awaited(incident, stayed=stayed) if not _is_over(step, incident)]
     due = {step: due_at(step, incident, limits) for step in awaited}
     missed = {step: at for step, at in due.items() if now >= at}
-    orphan = is_ours_to_end(incident) and node.machine is not None and node.lifecycle_state is None
+    orphan = is_ours_to_end(incident) and _is_orphan(node)
     ends_node = orphan and now >= incident.deadline + limits.grace
-    tried = now >= incident.deadline + limits.grace + END_PATIENCE
-    if len(missed) < len(due) or (orphan and not tried) or _awaits_boot(incident, now=now, limits=limits):
+    refused = incident.outcomes.get(Step.NODE_END) is Outcome.FAILED
+    given_up = refused and now >= incident.deadline + limits.grace + END_PATIENCE
+    if len(missed) < len(due) or (orphan and not given_up) or _awaits_boot(incident, now=now, limits=limits):
         return Judgement(missed=missed, ends_node=ends_node)
     expected = EXPECTED[:-1] if stayed else EXPECTED
     missing = tuple(step for step in expected if incident.outcomes.get(step) not in HAPPENED)
     missing += (Step.NODE_END,) if orphan else ()
     closing = Outcome.CLOSED_INCOMPLETE if missing else Outcome.CLOSED
     return Judgement(missed=missed, ends_node=ends_node, closing=closing, missing=missing)
+
+
+def _is_orphan(node: Departed) -> bool:
+    return node.machine is not None and node.lifecycle_state is None and not node.elsewhere
 
 
 def is_ours_to_end(incident: Incident) -> bool:

@@ -7,7 +7,7 @@ and what is written is refused to all but the first.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from sweep_incidents import judgement
 from sweep_incidents.amending import entry_of, judged, lagging, overlong_boots, waiting_members
 from sweep_incidents.ending import end_nodes
 from sweep_incidents.findings import Findings
-from sweep_incidents.judgement import Limits
+from sweep_incidents.judgement import Judgement, Limits
 from sweep_incidents.surroundings import Machine, members_of_any_group, read_groups, read_machines
 
 if TYPE_CHECKING:
@@ -157,34 +157,29 @@ class Sweep:
             _note_refusal(result, problems)
 
     def _judge(self, findings: Findings, now: datetime, problems: list[AwsCallError]) -> None:
-        judgements = {
-            one.incident: (one, judgement.judge(one, findings.departed(one), now=now, limits=self._limits))
-            for one in findings.open
-        }
-        ended = self._end([one for one, verdict in judgements.values() if verdict.ends_node], problems)
-        for key, (one, verdict) in judgements.items():
-            if (result := ended.get(key)) is not None:
-                _note_refusal(result, problems)
-                if result.outcome is not one.outcomes.get(Step.NODE_END):
-                    machine = findings.machines[key]
-                    findings.entries[key].append(_end_entry(one, result, machine, at=self._clock()))
-            # One that was just ended is closed by the sweep that sees it gone.
-            just_ended = result is not None and result.outcome is Outcome.ENDED
-            closes = verdict.closing is not None and not just_ended
-            findings.entries[key] += judged(one, verdict, closes=closes, now=now)
-            findings.closed |= {key} if closes else set()
-
-    def _end(self, incidents: Sequence[Incident], problems: list[AwsCallError]) -> Mapping[str, ActionResult]:
-        """End the nodes of these incidents, save those that somebody has taken into a group of theirs."""
-        ids = [one.incident for one in incidents]
-        if not ids:
-            return {}
+        """End the nodes that outlive their notice, and tell what is over; the next sweep sees them gone."""
+        ending = {one.incident: one for one in findings.open if self._verdict(findings, one, now).ends_node}
         try:
-            kept = members_of_any_group(self._autoscaling, ids)
+            findings.elsewhere = members_of_any_group(self._autoscaling, ending)
         except AwsCallError as error:
             problems.append(error)
-            return {}
-        return end_nodes(self._ec2, [key for key in ids if key not in kept])
+            return
+        ended = end_nodes(self._ec2, sorted(ending.keys() - findings.elsewhere))
+        for key, result in ended.items():
+            _note_refusal(result, problems)
+            if result.outcome is not ending[key].outcomes.get(Step.NODE_END):
+                entry = _end_entry(ending[key], result, findings.machines[key], at=self._clock())
+                findings.entries[key].append(entry)
+        for one in findings.open:
+            verdict = self._verdict(findings, one, now)
+            result_of_end = ended.get(one.incident)
+            just_ended = result_of_end is not None and result_of_end.outcome is Outcome.ENDED
+            closes = verdict.closing is not None and not just_ended
+            findings.entries[one.incident] += judged(one, verdict, closes=closes, now=now)
+            findings.closed |= {one.incident} if closes else set()
+
+    def _verdict(self, findings: Findings, incident: Incident, now: datetime) -> Judgement:
+        return judgement.judge(incident, findings.departed(incident), now=now, limits=self._limits)
 
     def _note_groups(self, findings: Findings, now: datetime, telemetry: Telemetry) -> None:
         """Tell of groups that launch nothing and of boots that never end: only the group can mend either."""

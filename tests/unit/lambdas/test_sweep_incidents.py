@@ -192,7 +192,7 @@ def test_a_detached_node_that_somebody_took_into_a_group_of_theirs_is_kept(accou
     account.tell(NODE, WHOLE)
     account.machines.states[NODE] = "running"
     account.groups.elsewhere[NODE] = "theirs"
-    assert account.sweep(seconds=PAST_GRACE) == {}
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed": 1}
     assert account.machines.states[NODE] == "running"
 
 
@@ -211,6 +211,17 @@ def test_one_node_that_cannot_be_ended_holds_up_no_other_and_rings(account: Swep
     assert sum(one.step is Step.NODE_END for one in incident.entries) == 1, "told once, not every minute"
     account.machines.protected.clear()
     assert account.sweep(seconds=PAST_GRACE + 120) == {"node_end.ended": 1}
+
+
+@pytest.mark.parametrize("call", ["describe_auto_scaling_instances", "terminate_instances"])
+def test_a_node_that_could_not_be_ended_yet_keeps_its_incident_open(account: SweptAccount, call: str) -> None:
+    account.tell(NODE, WHOLE)
+    account.machines.states[NODE] = "stopped"
+    account.aws.journal.fail(call, "RequestLimitExceeded", times=1)
+    account.sweep(seconds=PAST_EVERYTHING)
+    assert "close.closed_incomplete" not in account.sweep(seconds=PAST_EVERYTHING + 60)
+    assert account.machines.states[NODE] == "terminated"
+    assert account.sweep(seconds=PAST_EVERYTHING + 120) == {"close.closed": 1}
 
 
 def test_a_node_that_can_never_be_ended_keeps_no_incident_open(account: SweptAccount) -> None:
