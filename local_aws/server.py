@@ -20,7 +20,7 @@ from local_aws import compute, control_api, reaper
 from local_aws.addresses import AddressBlock, claim_address_block
 from local_aws.cloudformation import models as cloudformation_models
 from local_aws.cloudformation import seam as cloudformation
-from local_aws.endpoint import calls, faults, queue_clock, throttling
+from local_aws.endpoint import calls, fast_stores, faults, queue_clock, throttling
 from local_aws.endpoint.gateway import Gateway
 from local_aws.endpoint.http_front import HttpFront
 from local_aws.events import bus as event_bus
@@ -108,6 +108,7 @@ def _install_platform(world: World) -> Gateway:
     cloudformation.install(world)
     cloudformation_models.install(world)
     machine_images.install(world)
+    fast_stores.install()
     queue_clock.install(world)
     event_bus.install(world)
     lambda_service.install(world, authorizer)

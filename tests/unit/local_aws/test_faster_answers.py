@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.sqs.models import sqs_backends
 
-from local_aws.endpoint import fast_answers
+from local_aws.endpoint import fast_answers, fast_stores
 from local_aws.nodes import instance_index
 
 NODES = 30
 
 
 @pytest.fixture
-def ec2(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "none")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with mock_aws():
-        yield boto3.client("ec2", region_name="us-east-1")
+        yield lambda service: boto3.client(service, region_name="us-east-1")
+
+
+@pytest.fixture
+def ec2(client: Callable[[str], Any]) -> Any:
+    return client("ec2")
 
 
 def _launch(ec2: Any, count: int, **tags: str) -> list[str]:
@@ -83,3 +89,97 @@ def test_instances_tags_and_images_are_described_as_before(ec2: Any) -> None:
     assert by_index[2]["Tags"] == [
         {"Key": "fleet", "ResourceId": more[0], "ResourceType": "instance", "Value": "chat"}
     ]
+
+
+def _table(dynamodb: Any) -> None:
+    keys = ("incident", "HASH"), ("entry", "RANGE")
+    index = ("fleet", "HASH"), ("entry", "RANGE")
+
+    def schema(*pairs: tuple[str, str]) -> list[dict[str, str]]:
+        return [{"AttributeName": name, "KeyType": kind} for name, kind in pairs]
+
+    dynamodb.create_table(
+        TableName="incidents",
+        KeySchema=schema(*keys),
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("incident", "entry", "fleet")
+        ],
+        BillingMode="PAY_PER_REQUEST",
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by_fleet",
+                "KeySchema": schema(*index),
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+    )
+    for node in ("i-2", "i-1", "i-3"):
+        for entry in ("c", "a", "b"):
+            item = {"incident": node, "entry": entry, "fleet": "chat" if node != "i-3" else "other"}
+            dynamodb.put_item(TableName="incidents", Item={key: {"S": value} for key, value in item.items()})
+
+
+def _queried(dynamodb: Any) -> list[Any]:
+    def query(condition: str, values: dict[str, str], **more: Any) -> Any:
+        answer = dynamodb.query(
+            TableName="incidents",
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues={key: {"S": value} for key, value in values.items()},
+            **more,
+        )
+        return answer["Items"], answer["Count"], answer.get("LastEvaluatedKey")
+
+    return [
+        query("incident = :i", {":i": "i-1"}),
+        query("incident = :i", {":i": "i-1"}, ScanIndexForward=False),
+        query("incident = :i AND entry > :e", {":i": "i-2", ":e": "a"}, ConsistentRead=True),
+        query("incident = :i", {":i": "i-2"}, Limit=2),
+        query("incident = :i", {":i": "nobody"}),
+        query("fleet = :f AND entry >= :e", {":f": "chat", ":e": "b"}, IndexName="by_fleet"),
+        dynamodb.scan(TableName="incidents")["Items"],
+    ]
+
+
+def test_tables_are_queried_as_before(client: Callable[[str], Any]) -> None:
+    dynamodb = client("dynamodb")
+    _table(dynamodb)
+    before = _queried(dynamodb)
+    fast_stores.install()
+    assert _queried(dynamodb) == before
+
+
+def test_messages_are_counted_received_and_hidden_as_before(client: Callable[[str], Any]) -> None:
+    fast_stores.install()
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="notices", Attributes={"VisibilityTimeout": "30"})["QueueUrl"]
+    for number in range(5):
+        sqs.send_message(QueueUrl=url, MessageBody=str(number), DelaySeconds=60 if number == 4 else 0)
+
+    def counts() -> list[str]:
+        names = [
+            "ApproximateNumberOfMessages",
+            *(f"ApproximateNumberOfMessages{n}" for n in ("NotVisible", "Delayed")),
+        ]
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        return [found[name] for name in names]
+
+    assert counts() == ["4", "0", "1"]
+    received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=3)["Messages"]
+    assert [message["Body"] for message in received] == ["0", "1", "2"]
+    assert counts() == ["1", "3", "1"]
+    first, second, _ = (message["ReceiptHandle"] for message in received)
+    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=first, VisibilityTimeout=0)
+    sqs.delete_message(QueueUrl=url, ReceiptHandle=second)
+    assert counts() == ["2", "1", "1"]
+    again = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    assert [message["Body"] for message in again] == ["0", "3"]
+
+
+def test_message_older_than_the_queue_keeps_it_is_not_received(client: Callable[[str], Any]) -> None:
+    fast_stores.install()
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="old", Attributes={"MessageRetentionPeriod": "60"})["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="old")
+    queue = sqs_backends["123456789012"]["us-east-1"].queues["old"]
+    queue._messages[0].sent_timestamp -= 61_000
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
