@@ -21,6 +21,7 @@ PACKAGES = (
     "sweep_incidents",
     "spot_failover",
 )
+REPLACEMENTS = "in_place_of"  # of modules that requirements.txt installs, as small as the functions need them
 _NOT_CODE = ("__pycache__", "*.pyc", ".*_cache", ".DS_Store", "*.md")
 
 
@@ -48,7 +49,7 @@ def build_bundle(target: Path) -> None:
 
 
 def _install_requirements(target: Path) -> None:
-    """Install wheels only, chosen for Lambda's Python and not for this machine's."""
+    """Install wheels only, chosen for Lambda's Python and not this machine's, and of them what is needed."""
     command = [
         sys.executable,
         "-m",
@@ -71,6 +72,29 @@ def _install_requirements(target: Path) -> None:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
         raise BundleError(f"pip could not install lambdas/requirements.txt: {(errors or [done.stderr])[0]}")
     shutil.rmtree(target / "bin", ignore_errors=True)
+    _leave_out(target)
+    _replace(target)
+
+
+def _leave_out(target: Path) -> None:
+    """Remove what lambdas/not_bundled.txt names: the bundle is fetched and unpacked at each cold start."""
+    lines = (LAMBDAS / "not_bundled.txt").read_text(encoding="utf-8").splitlines()
+    for pattern in (line for line in lines if line and not line.startswith("#")):
+        unused = list(target.glob(pattern))
+        if not unused:
+            raise BundleError(f"lambdas/not_bundled.txt: nothing installed fits {pattern}")
+        for path in unused:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def _replace(target: Path) -> None:
+    for module in (LAMBDAS / REPLACEMENTS).glob("*.py"):
+        if not (target / module.name).is_file():
+            raise BundleError(f"lambdas/{REPLACEMENTS}/{module.name} would replace nothing")
+        shutil.copy(module, target / module.name)
 
 
 def function_code() -> lambda_.Code:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.node.numbers import ratios, spread
+from bench.node.numbers import spread
 from infra.bundle import PACKAGES, build_bundle
 from local_aws.functions.runtime_directory import build_runtime_directory
 
@@ -33,9 +33,13 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_LAMBDA_FUNCTION_NAME": "function",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/dead-letters",
+    "BOOT_LIMIT_SECONDS": "600",
     "DRAIN_DOCUMENT": "SpotFailover-DrainNode",
     "FLEET_TAG_KEY": "spot-failover:fleet",
+    "GRACE_SECONDS": "120",
+    "HOLD_RESERVE_SECONDS": "10",
     "INCIDENTS_FLEET_INDEX": "by_fleet",
+    "INCIDENTS_OPEN_INDEX": "open",
     "INCIDENTS_TABLE": "incidents",
     "INCIDENT_TTL_DAYS": "90",
     "NOTICE_SECONDS": "120",
@@ -75,44 +79,66 @@ class ColdStarts:
         return answer
 
 
-def measure(starts: ColdStarts, *, runs: int) -> dict[str, dict[str, list[float]]]:
-    """Return the seconds of each function's cold starts, and of the bare ones between them."""
+@dataclass(frozen=True)
+class Pair:
+    """A bare cold start and a whole one right after it, in seconds of the clock and of the processor."""
+
+    bare: float
+    whole: float
+    bare_processor: float
+    whole_processor: float
+
+
+def measure(starts: ColdStarts, *, runs: int) -> dict[str, list[Pair]]:
+    """Return each function's cold starts, without the first, which finds files that nobody has read yet."""
     clients = {name: json.dumps(starts.play("clients", name)["clients"]) for name in FUNCTIONS}
-    seconds: dict[str, dict[str, list[float]]] = {name: {"real": [], "bare": []} for name in FUNCTIONS}
-    for number in range(runs + 1):
+    pairs: dict[str, list[Pair]] = {name: [] for name in FUNCTIONS}
+    for _ in range(runs + 1):
         for name in FUNCTIONS:
-            bare = starts.play("bare", clients[name])["seconds"]
-            real = starts.play("real", name)["seconds"]
-            if number:  # the first round finds files that nobody has read yet
-                seconds[name]["bare"].append(bare)
-                seconds[name]["real"].append(real)
-    return seconds
+            bare, whole = starts.play("bare", clients[name]), starts.play("real", name)
+            seconds = (bare["seconds"], whole["seconds"])
+            pairs[name].append(Pair(*seconds, bare["processor_seconds"], whole["processor_seconds"]))
+    return {name: each[1:] for name, each in pairs.items()}
 
 
-def median_ratios(seconds: Mapping[str, Mapping[str, list[float]]]) -> dict[str, float]:
-    """Return each function's median of real over bare, pair by pair."""
-    return {name: spread(ratios(each["real"], each["bare"])).median for name, each in seconds.items()}
+def summary(pairs: Mapping[str, Sequence[Pair]]) -> dict[str, dict[str, float]]:
+    """Return each function's medians: milliseconds, and the ratio of each pair.
+
+    The ratio that is judged is that of processor seconds: importing and making clients is nothing but work
+    for the processor, and what other processes of this machine do with it is no part of the cold start.
+    """
+    return {
+        name: {
+            "bare_ms": round(spread([one.bare for one in each]).median * 1000),
+            "whole_ms": round(spread([one.whole for one in each]).median * 1000),
+            "ratio": spread([one.whole / one.bare for one in each]).median,
+            "processor_ratio": spread([one.whole_processor / one.bare_processor for one in each]).median,
+        }
+        for name, each in pairs.items()
+    }
 
 
 def main() -> int:
-    """Measure, print, and return 1 if a function takes more than is allowed."""
+    """Measure, print, record; return 1 if a function takes more than is allowed."""
     parser = argparse.ArgumentParser(description="Measure the functions' cold starts.")
     parser.add_argument("--runs", type=int, default=15, help="pairs of cold starts for each function")
+    parser.add_argument("--record", type=Path, help="write the figures into this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        seconds = measure(ColdStarts.prepare(Path(folder)), runs=options.runs)
-    found = median_ratios(seconds)
+        found = summary(measure(ColdStarts.prepare(Path(folder)), runs=options.runs))
     table = Table(
-        title=f"Cold start: imports and clients, ms, median of {options.runs} ({ALLOWED} x is allowed)",
-        title_justify="left",
+        title=f"Cold start: imports and clients, medians of {options.runs} pairs", title_justify="left"
     )
-    for title in ("function", "its clients alone", "whole", "ratio, pair by pair"):
-        table.add_column(title, justify="left" if title == "function" else "right")
-    for name, each in seconds.items():
-        bare, real = (spread(each[kind]) for kind in ("bare", "real"))
-        table.add_row(name, f"{bare.median * 1000:.0f}", f"{real.median * 1000:.0f}", f"{found[name]:.2f}")
+    table.add_column("function")
+    for title in ("its clients alone, ms", "whole, ms", "ratio", f"processor's ratio ({ALLOWED} is allowed)"):
+        table.add_column(title, justify="right")
+    for name, each in found.items():
+        ratios = (f"{each['ratio']:.2f}", f"{each['processor_ratio']:.2f}")
+        table.add_row(name, f"{each['bare_ms']:.0f}", f"{each['whole_ms']:.0f}", *ratios)
     Console().print(table)
-    return 1 if max(found.values()) > ALLOWED else 0
+    if options.record:
+        options.record.write_text(json.dumps({"runs": options.runs, "functions": found}, indent=2) + "\n")
+    return 1 if max(each["processor_ratio"] for each in found.values()) > ALLOWED else 0
 
 
 if __name__ == "__main__":

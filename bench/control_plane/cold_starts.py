@@ -1,8 +1,9 @@
 """One cold start, in an interpreter of its own: run as a script by `bench.control_plane.cold_start`.
 
-`python cold_starts.py real FUNCTION` imports a function's handler; `python cold_starts.py clients FUNCTION` tells
-which clients that makes; `python cold_starts.py bare CLIENTS` makes those and nothing else. The seconds are those
-of an interpreter that has Lambda's runtime client in it, as Lambda's has. The bundle is the working directory.
+`python cold_starts.py real FUNCTION` imports a function's handler; `python cold_starts.py clients FUNCTION`
+tells which clients that makes; `python cold_starts.py bare CLIENTS` makes those and nothing else. The seconds
+are those of an interpreter that has Lambda's runtime client in it, as Lambda's has. The bundle is the working
+directory.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ importlib.import_module("awslambdaric.bootstrap")
 
 def real(function: str) -> dict[str, Any]:
     """Import the handler as Lambda does."""
-    begun = time.perf_counter()
+    begun = _times()
     importlib.import_module(f"{function}.handler")
-    return {"seconds": time.perf_counter() - begun}
+    return _since(begun)
 
 
 def bare(clients: list[list[Any]]) -> dict[str, Any]:
     """Make clients, each given by its service and the options of its configuration."""
-    begun = time.perf_counter()
+    begun = _times()
     import boto3  # noqa: PLC0415 (the import is what is measured)
     from botocore.config import Config  # noqa: PLC0415
 
     made = [boto3.client(service, config=Config(**options)) for service, options in clients]
-    return {"seconds": time.perf_counter() - begun, "clients": len(made)}
+    return {**_since(begun), "clients": len(made)}
 
 
 def clients(function: str) -> dict[str, Any]:
@@ -48,6 +49,15 @@ def clients(function: str) -> dict[str, Any]:
     boto3.client = recorded  # type: ignore[assignment]
     importlib.import_module(f"{function}.handler")
     return {"clients": made}
+
+
+def _times() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(begun: tuple[float, float]) -> dict[str, Any]:
+    seconds, processor_seconds = (now - then for now, then in zip(_times(), begun, strict=True))
+    return {"seconds": seconds, "processor_seconds": processor_seconds}
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from bench.control_plane.cold_start import FUNCTIONS, ColdStarts
 from infra import bundle
+from local_aws.functions.runtime_directory import build_runtime_directory
 from tests.infra.templates import Template
 
 MAX_ZIPPED_BYTES = 1_500_000
@@ -52,9 +55,40 @@ def test_it_is_small_enough_for_a_quick_cold_start(folder: Path) -> None:
     assert len(zipped.getvalue()) < MAX_ZIPPED_BYTES
 
 
-@pytest.mark.parametrize("name", ["deregister_target", "drain_node", "request_replacement", "track_incident"])
-def test_every_handler_is_found_where_lambda_looks_for_it(folder: Path, name: str) -> None:
-    assert (folder / name / "handler.py").is_file()
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_handler_can_be_loaded_from_it_and_lambdas_runtime_alone(
+    folder: Path, name: str, tmp_path: Path
+) -> None:
+    cold_starts = ColdStarts(folder, build_runtime_directory(tmp_path / "runtime"))
+    assert cold_starts.play("real", name)["seconds"] > 0
+    clients = {service for service, _ in cold_starts.play("clients", name)["clients"]}
+    assert "dynamodb" in clients
+
+
+def test_what_powertools_asks_of_typing_extensions_is_there_in_small(folder: Path) -> None:
+    assert (folder / "typing_extensions.py").stat().st_size < 2000
+    asked = {
+        name.strip()
+        for path in folder.rglob("aws_lambda_powertools/**/*.py")
+        for names in re.findall(r"^ *from typing_extensions import (.*)$", path.read_text(), re.MULTILINE)
+        for name in names.split("#")[0].strip("( ").split(",")
+    }
+    assert asked == {"NotRequired", "deprecated"}
+
+
+@pytest.mark.parametrize("pattern", ["aws_lambda_powertools/no_such_part", "*.no_such_thing"])
+def test_a_part_to_leave_out_that_is_not_there_stops_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    (tmp_path / "not_bundled.txt").write_text(f"# why\n{pattern}\n")
+    monkeypatch.setattr(bundle, "LAMBDAS", tmp_path)
+    with pytest.raises(bundle.BundleError, match="nothing installed fits"):
+        bundle._leave_out(tmp_path)
+
+
+def test_a_replacement_for_what_is_not_installed_stops_the_build(tmp_path: Path) -> None:
+    with pytest.raises(bundle.BundleError, match=r"typing_extensions\.py would replace nothing"):
+        bundle._replace(tmp_path)
 
 
 def test_a_package_that_is_missing_stops_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
