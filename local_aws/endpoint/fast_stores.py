@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from moto.dynamodb.models.table import Table
@@ -20,6 +21,8 @@ from local_aws.moto_override import override, wrap
 def install() -> None:
     """Take over the slow looks. Comes before whoever wants to set the queues' clock."""
     sqs_models.unix_time_millis = lambda: time.time() * 1000
+    # Of fifteen names, for each message.
+    sqs_models.camelcase_to_underscores = cache(sqs_models.camelcase_to_underscores)
     _count_messages_at_one_time()
 
     @override(SQSBackend)

@@ -46,10 +46,12 @@ class SpotInterruptions:
         instances: list[Any] = []
         times = []
         try:
-            for instance_id in instance_ids:
-                instance, noticed_at = self._notify(instance_id, notice_seconds, imds, event, action)
-                instances.append(instance)
-                times.append(noticed_at)
+            # All at once: no call comes between two of them.
+            with self._world.lock:
+                for instance_id in instance_ids:
+                    instance, noticed_at = self._notify(instance_id, notice_seconds, imds, event, action)
+                    instances.append(instance)
+                    times.append(noticed_at)
         finally:
             # Who got a notice goes, whatever became of the others'.
             self._start_timer(notice_seconds, instances, action)
