@@ -15,11 +15,13 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.amis import AmiBackend
 from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.models.tags import TagBackend
+from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, filter_reservations, get_prefix
 
 from local_aws.moto_override import wrap
 
 _WILDCARDS = frozenset("*?[")
+_UNPAGINATED = 1_000_000
 
 Place = tuple[int, Any]
 """A reservation, and its number in the order of launches."""
@@ -72,6 +74,7 @@ def install() -> None:
     wrap(InstanceBackend, "get_reservations_by_instance_ids", _reservations_by_id)
     wrap(TagBackend, "describe_tags", _describe_tags)
     wrap(AmiBackend, "describe_images", _describe_images)
+    wrap(InstanceResponse, "describe_instances", _describe_whole)
 
 
 def _run_instances(original: Any, backend: Any, *arguments: Any, **named: Any) -> Any:
@@ -109,6 +112,17 @@ def _reservations_by_id(
     for reservation in found:
         reservation.instances = [one for one in reservation.instances if one.id in instance_ids]
     return found if filters is None else filter_reservations(found, filters)
+
+
+def _describe_whole(original: Any, response: Any) -> Any:
+    """Page only where it is asked for (EC2 developer guide, "Pagination"); moto gives a hundred at a time."""
+    given = response._get_param
+
+    def param(name: str, if_none: Any = None) -> Any:
+        return given(name, _UNPAGINATED if name == "MaxResults" else if_none)
+
+    response._get_param = param
+    return original(response)
 
 
 def _describe_images(

@@ -91,6 +91,19 @@ def test_instances_tags_and_images_are_described_as_before(ec2: Any) -> None:
     ]
 
 
+def test_instances_are_paged_where_it_is_asked_for_and_only_there(ec2: Any) -> None:
+    instance_index.install()
+    ids = [_launch(ec2, 1, fleet="chat")[0] for _ in range(105)]
+    assert len(ec2.describe_instances()["Reservations"]) == 105
+    found = ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": ids}])
+    assert len(found["Reservations"]) == 105
+    assert "NextToken" not in found
+    page = ec2.describe_instances(MaxResults=50)
+    assert len(page["Reservations"]) == 50
+    rest = ec2.describe_instances(MaxResults=1000, NextToken=page["NextToken"])
+    assert len(rest["Reservations"]) == 55
+
+
 def _table(dynamodb: Any) -> None:
     keys = ("incident", "HASH"), ("entry", "RANGE")
     index = ("fleet", "HASH"), ("entry", "RANGE")
