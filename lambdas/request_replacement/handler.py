@@ -10,6 +10,7 @@ from spot_failover.clients import CLIENT_CONFIG, QUEUE_CONFIG, RECORD_CONFIG
 from spot_failover.fleets import FleetDirectory
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Step
+from spot_failover.quick_start import quick_start
 from spot_failover.settings import Settings
 from spot_failover.telemetry import logger
 
@@ -18,16 +19,17 @@ from request_replacement.replacement import RequestReplacement
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
-settings = Settings.from_environment(os.environ)
-autoscaling = boto3.client("autoscaling", config=CLIENT_CONFIG)
-function = NoticeFunction(
-    Step.REPLACEMENT_REQUEST,
-    RequestReplacement(autoscaling, FleetDirectory(autoscaling, tag_key=settings.fleet_tag_key)),
-    settings=settings,
-    ec2=boto3.client("ec2", config=CLIENT_CONFIG),
-    sqs=boto3.client("sqs", config=QUEUE_CONFIG),
-    dynamodb=boto3.client("dynamodb", config=RECORD_CONFIG),
-)
+with quick_start():
+    settings = Settings.from_environment(os.environ)
+    autoscaling = boto3.client("autoscaling", config=CLIENT_CONFIG)
+    function = NoticeFunction(
+        Step.REPLACEMENT_REQUEST,
+        RequestReplacement(autoscaling, FleetDirectory(autoscaling, tag_key=settings.fleet_tag_key)),
+        settings=settings,
+        ec2=boto3.client("ec2", config=CLIENT_CONFIG),
+        sqs=boto3.client("sqs", config=QUEUE_CONFIG),
+        dynamodb=boto3.client("dynamodb", config=RECORD_CONFIG),
+    )
 
 
 @logger.inject_lambda_context

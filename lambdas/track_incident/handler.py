@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from spot_failover.clients import CLIENT_CONFIG, QUEUE_CONFIG
+from spot_failover.quick_start import quick_start
 from spot_failover.settings import TrackSettings
 from spot_failover.telemetry import logger
 
@@ -15,13 +16,14 @@ from track_incident.track_function import TrackFunction
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 
-function = TrackFunction(
-    settings=TrackSettings.from_environment(os.environ),
-    autoscaling=boto3.client("autoscaling", config=CLIENT_CONFIG),
-    ssm=boto3.client("ssm", config=CLIENT_CONFIG),
-    sqs=boto3.client("sqs", config=QUEUE_CONFIG),
-    dynamodb=boto3.client("dynamodb", config=CLIENT_CONFIG),
-)
+with quick_start():
+    function = TrackFunction(
+        settings=TrackSettings.from_environment(os.environ),
+        autoscaling=boto3.client("autoscaling", config=CLIENT_CONFIG),
+        ssm=boto3.client("ssm", config=CLIENT_CONFIG),
+        sqs=boto3.client("sqs", config=QUEUE_CONFIG),
+        dynamodb=boto3.client("dynamodb", config=CLIENT_CONFIG),
+    )
 
 
 @logger.inject_lambda_context
