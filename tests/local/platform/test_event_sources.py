@@ -34,15 +34,34 @@ def handler(event, context):
 """
 
 
-def _connect(bench: Any, name: str, *, statement: Any = CONSUME, **queue: str) -> tuple[str, str]:
-    """Put a queue in front of a function that runs HANDLER; return the queue's URL and the mapping's id."""
-    bench.function(name, HANDLER, *([statement] if statement else []))
+# Takes its time, and says when it began and ended.
+SLOW_HANDLER = """
+import json, time
+def handler(event, context):
+    began = time.time()
+    time.sleep(0.3)
+    print(json.dumps({"began": began, "ended": time.time()}))
+"""
+
+
+def _connect(
+    bench: Any,
+    name: str,
+    *,
+    source: str = HANDLER,
+    statement: Any = CONSUME,
+    concurrency: int = 0,
+    **queue: str,
+) -> tuple[str, str]:
+    """Put a queue in front of a function; return the queue's URL and the mapping's id."""
+    bench.function(name, source, *([statement] if statement else []))
     url, arn = bench.queue(name, **{"VisibilityTimeout": "1", **queue})
     mapping = bench.aws.client("lambda").create_event_source_mapping(
         EventSourceArn=arn,
         FunctionName=name,
         BatchSize=10,
         FunctionResponseTypes=["ReportBatchItemFailures"],
+        **({"ScalingConfig": {"MaximumConcurrency": concurrency}} if concurrency else {}),
     )
     return url, mapping["UUID"]
 
@@ -71,6 +90,22 @@ def test_messages_that_wait_arrive_in_batches_of_ten_at_most(bench: Any, soon: C
     soon(lambda: sum(map(len, _batches(bench, "batches"))) == 20)
     assert sorted(map(len, _batches(bench, "batches"))) == [10, 10]
     assert bench.waiting(url) == []
+
+
+def test_no_more_batches_are_handled_at_a_time_than_the_mapping_allows(
+    bench: Any, soon: Callable[..., Any]
+) -> None:
+    url, _ = _connect(bench, "narrow", source=SLOW_HANDLER, concurrency=2, VisibilityTimeout="30")
+    for _ in range(8):
+        _send(bench, url, *({"n": n} for n in range(10)))
+
+    def spans() -> list[tuple[float, float]]:
+        told = [entry["json"] for entry in bench.aws.control.function_log("narrow") if entry["json"]]
+        return [(one["began"], one["ended"]) for one in told]
+
+    soon(lambda: len(spans()) >= 8)
+    at_once = [sum(began <= moment < ended for began, ended in spans()) for moment, _ in spans()]
+    assert max(at_once) == 2
 
 
 def test_only_the_failed_message_of_a_batch_comes_back(bench: Any, soon: Callable[..., Any]) -> None:
