@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_sqs import SQSClient
 
-# After this long an invocation begins no further calls for nodes, but puts them back into the queue: the rest
-# of the function's timeout is for the calls that are out, for the record and for the queue.
+# After this long an invocation acts on no further nodes, but puts them back into the queue: the rest of the
+# function's timeout is for the calls that are out, for the record and for the queue.
 LATEST_START = timedelta(seconds=6)
 
 
@@ -120,11 +120,14 @@ class NoticeFunction:
         return nodes, failed
 
     def _act(self, going: Sequence[Departure], begun: datetime) -> dict[str, ActionResult]:
-        """Act on all departures, the most urgent first; those that time is too short for come back."""
+        """Act on all departures, the most urgent first; those that time is too short for come back.
+
+        The first part is acted on in any case: were a slow lookup to use up the time, nothing would ever be.
+        """
         results: dict[str, ActionResult] = {}
         for part in self._parts(going):
             now = self._clock()
-            if now < begun + LATEST_START:
+            if not results or now < begun + LATEST_START:
                 results |= self._action(part, now)
             else:
                 busy = ActionResult(Outcome.RETRYING, {"reason": "too much at once"})

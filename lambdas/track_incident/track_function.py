@@ -74,12 +74,12 @@ class TrackFunction:
 
     def handle(self, event: Mapping[str, Any], _context: object) -> PartialItemFailureResponse:
         """Handle one batch of queue messages and return which of them are to come back."""
-        begun = self._clock()
         telemetry = Telemetry(namespace=self._settings.metrics_namespace)
         messages = self._gatherer.gather(delivered(event))
         events, settlements = _parse(messages, telemetry)
         counts = {one.message_id: one.receive_count for one in messages}
         fleets = self._known_fleets(events.values())
+        begun = self._clock()
         incidents = KnownIncidents(self._table)
         batch = _Batch(fleets, Tracker(incidents, CommandOutputs(self._ssm)), NodeTracker(incidents))
         findings = {}

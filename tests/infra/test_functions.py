@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from spot_failover import clients
+from spot_failover.notice_function import LATEST_START
+from track_incident.track_function import LATEST_START as LATEST_LOOK
 
 from tests.infra.templates import Template
 
@@ -96,6 +99,28 @@ def test_a_hidden_message_outlasts_the_function_and_leaves_time_for_another_try(
     _, function = function_named(control_plane, name)
     _, queue = queue_of(control_plane, name)
     assert function["Timeout"] <= queue["VisibilityTimeout"] <= 30
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_longest_call_leaves_a_function_time_to_settle_its_messages(
+    control_plane: Template, name: str
+) -> None:
+    _, function = function_named(control_plane, name)
+    assert longest_call(clients.CLIENT_CONFIG) + 3 < function["Timeout"]
+    assert longest_call(clients.QUEUE_CONFIG) <= longest_call(clients.RECORD_CONFIG) <= 12
+    # Every call that is begun late in a function's work, and then takes longest, is cut off by the timeout.
+    assert LATEST_START.total_seconds() < LATEST_LOOK.total_seconds() < function["Timeout"] / 2
+
+
+def longest_call(config: Any) -> float:
+    """Return the seconds of a call whose every attempt runs into its timeouts, waits between them included.
+
+    Standard mode waits up to 1 s after an attempt that was throttled, and up to 5 s more where the service
+    asks for it (botocore/retries/standard.py).
+    """
+    assert config.retries["mode"] == "standard"
+    attempts = config.retries["total_max_attempts"]
+    return float(attempts * (config.connect_timeout + config.read_timeout) + (attempts - 1) * (1 + 5))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.metrics import MetricUnit
 from drain_node.drain import Drain
 from spot_failover.departures import ActionResult, Departure, parts, parts_of_any_fleets
 from spot_failover.fleets import Node
@@ -15,6 +16,7 @@ from spot_failover.gather import LONGEST_SECONDS, MOST_MESSAGES, Gatherer
 from spot_failover.messages import Message
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Outcome, Step
+from spot_failover.telemetry import Telemetry
 
 from tests.unit.lambdas.fake_aws import NOTICED, Aws
 
@@ -172,6 +174,33 @@ def test_an_invocation_that_takes_too_long_puts_the_rest_back_unharmed(
     assert [len(asked) for asked in action.asked] == [5, 5]
     put_back = [key for (key,) in fleets if aws.outcome(Step.DEREGISTER, key) is Outcome.RETRYING]
     assert len(put_back) == 2
+
+
+def test_a_slow_lookup_keeps_no_lone_notice_from_its_action(
+    aws: Aws, function: NoticeFunction, action: Storm, notice_event: Notice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    look_up = aws.instances.describe_instances
+
+    def slow(**parameters: Any) -> Any:
+        aws.now += timedelta(seconds=9)
+        return look_up(**parameters)
+
+    monkeypatch.setattr(aws.instances, "describe_instances", slow)
+    aws.send(notice_event(node))
+    assert aws.deliver(function) == []
+    assert action.asked == [[node]]
+
+
+def test_every_count_of_a_storm_is_told(metrics: Callable[[], dict[tuple[str, str], list[float]]]) -> None:
+    telemetry = Telemetry(namespace="SpotFailover")
+    for number in range(250):  # a line of metrics has at most a hundred values of one
+        telemetry.measure("deregister.seconds", MetricUnit.Seconds, number, fleet="chat")
+        telemetry.count("deregister.deregistered", fleet="chat")
+    telemetry.flush()
+    told = metrics()
+    assert sum(told["chat", "deregister.deregistered"]) == 250
+    assert sorted(told["chat", "deregister.seconds"]) == list(range(250))
 
 
 def test_gathering_ends_with_its_time_or_with_enough() -> None:

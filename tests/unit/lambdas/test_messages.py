@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spot_failover import clients
 from spot_failover.messages import BYTES_LIMIT, Message, MessageSettler, Settlement, backoff_seconds
 from spot_failover.outcomes import Disposition
 
@@ -110,21 +108,3 @@ def test_dead_letters_are_sent_as_many_at_a_time_as_a_call_can_carry() -> None:
     queue = FakeQueue()
     assert settle(queue, messages, dict.fromkeys("01234", DEAD)) == []
     assert [len(entries) for _, entries in queue.calls] == [2, 2, 1]
-
-
-def test_the_longest_call_leaves_a_function_time_to_settle_its_messages() -> None:
-    function_seconds = 20  # infra/function.py; tests/infra holds the template to it
-    assert _longest_call(clients.CLIENT_CONFIG) <= 16
-    assert _longest_call(clients.QUEUE_CONFIG) <= _longest_call(clients.RECORD_CONFIG) <= 12
-    assert _longest_call(clients.CLIENT_CONFIG) < function_seconds < timedelta(minutes=2).total_seconds()
-
-
-def _longest_call(config: Any) -> float:
-    """Return the seconds of a call whose every attempt runs into its timeouts, waits between them included.
-
-    Standard mode waits up to 1 s after an attempt that was throttled, and up to 5 s more where the service
-    asks for it (botocore/retries/standard.py).
-    """
-    assert config.retries["mode"] == "standard"
-    attempts = config.retries["total_max_attempts"]
-    return float(attempts * (config.connect_timeout + config.read_timeout) + (attempts - 1) * (1 + 5))
