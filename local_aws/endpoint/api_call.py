@@ -44,6 +44,17 @@ _ACTIONS = {
 }
 
 
+_SERVER_ERRORS = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServiceError",
+        "InternalServiceException",
+    }
+)
+
+
 class UnknownCallError(RuntimeError):
     """The request names no operation of a service that we know."""
 
@@ -153,7 +164,7 @@ def _operation_name(request: Request, model: ServiceModel) -> tuple[str, dict[st
 
 def _status(code: str, protocol: str, modelled: int) -> int:
     """Return an error's HTTP status where the service's model has none for it."""
-    if code in ("InternalFailure", "InternalError", "InternalServerError", "InternalServiceError"):
+    if code in _SERVER_ERRORS:
         return 500
     if code in ("ServiceUnavailable", "ServiceUnavailableException", "Unavailable"):
         return 503

@@ -87,14 +87,14 @@ class QueueDriver:
         *,
         crash_after: Sequence[int | None] = (),
         batch: int = BATCH,
-        before_each: Callable[[], None] = lambda: None,
+        before_each: Callable[[Sequence[dict[str, Any]]], None] = lambda _: None,
     ) -> None:
         """Deliver until the queue is empty; the k-th invocation dies after `crash_after[k]` calls."""
         crashes = itertools.chain(crash_after, itertools.repeat(None))
         for _ in range(MOST_ROUNDS):
             messages = self.receive(batch)
             if messages:
-                before_each()
+                before_each(messages)
                 self.handle(messages, delivered, crash_after=next(crashes))
                 continue
             left = self._control.queue_messages(self.queue_name)

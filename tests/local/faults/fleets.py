@@ -105,7 +105,12 @@ class Fleets:
         balancer = made["LoadBalancers"][0]["LoadBalancerArn"]
         image = self._ec2.describe_images()["Images"][0]["ImageId"]
         self._ec2.create_launch_template(
-            LaunchTemplateName="bare", LaunchTemplateData={"ImageId": image, "InstanceType": "g5.xlarge"}
+            LaunchTemplateName="bare",
+            LaunchTemplateData={
+                "ImageId": image,
+                "InstanceType": "g5.xlarge",
+                "InstanceMarketOptions": {"MarketType": "spot"},
+            },
         )
         return [self._fleet(name, vpc, ids, balancer, 81 + number) for number, name in enumerate(names)]
 

@@ -205,6 +205,8 @@ class Call:
     part: Part
     each_fleet: bool = False
     """One for each fleet of a batch; others are one for a batch."""
+    asked_again: bool = False
+    """Also when all is done: throttled throughout, it fails for those, too, whose first call passed."""
     follows: Refusal | None = None
     unharmed: End = End.AT_ONCE
     """What becomes of a notice whose call does not fail."""
@@ -231,7 +233,15 @@ CALLS = (
     *_common("deregister_target"),
     Call("deregister_target", "autoscaling:DescribeAutoScalingGroups", Part.DIRECTORY),
     Call("deregister_target", "tag:GetResources", Part.KNOWLEDGE),
-    Call("deregister_target", "elasticloadbalancing:DescribeTargetHealth", Part.KNOWLEDGE, each_fleet=True),
+    Call(
+        "deregister_target",
+        "elasticloadbalancing:DescribeTargetHealth",
+        Part.KNOWLEDGE,
+        each_fleet=True,
+        asked_again=True,
+        # The node leaves without knowing, once its deadline is near.
+        ends=((THROUGHOUT, End.LATER), (ABSENT, End.LATER)),
+    ),
     Call("deregister_target", "elasticloadbalancing:DeregisterTargets", Part.ACTION, each_fleet=True),
     *_common("drain_node"),
     Call("drain_node", "ssm:SendCommand", Part.ACTION),
@@ -298,7 +308,9 @@ class Row:
 
     def end_of(self, number: int) -> End:
         """Return what becomes of the number-th node's notice."""
-        hit = number == self.position or (self.fault.calls is None and number > self.position)
+        throughout = self.fault.calls is None and number > self.position
+        again = self.call.asked_again and self.fault is THROUGHOUT
+        hit = number == self.position or throughout or again
         return self.call.end(self.fault) if hit else self.call.unharmed
 
 

@@ -36,6 +36,8 @@ class Situation:
     node: Callable[[Plane, str], str]
     tell: Callable[[Plane, str], Sequence[Told]]
     expected: Mapping[str, Expected]
+    is_replaced: bool = True
+    """False: a replacement is there already when the node leaves its group."""
 
 
 def _expect(deregister: Expected, drain: Expected, replacement: Expected) -> Mapping[str, Expected]:
@@ -183,7 +185,8 @@ SITUATIONS = (
         detached,
         once(),
         _expect(
-            _ends("deregistered", "not_registered"),
+            # The detach itself takes it out of its target groups, a moment later.
+            _ends("deregistered", "not_registered", changes=(0, 1)),
             _ends("commanded", changes=(1, 1)),
             _ends("already_detached"),
         ),
@@ -193,7 +196,9 @@ SITUATIONS = (
         gone,
         once(),
         _expect(
-            _ends("deregistered", "not_registered"), _ends("not_managed", "missed"), _ends("already_detached")
+            _ends("deregistered", "not_registered", changes=(0, 1)),
+            _ends("not_managed", "missed"),
+            _ends("already_detached"),
         ),
     ),
     Situation(
@@ -201,10 +206,11 @@ SITUATIONS = (
         in_standby,
         once(),
         _expect(
-            _ends("deregistered", "not_registered"),
+            _ends("deregistered", "not_registered", changes=(0, 1)),
             _ends("commanded", changes=(1, 1)),
             _ends("detached", changes=(1, 1)),
         ),
+        is_replaced=False,
     ),
     Situation(
         "a node without a group, its SSM agent offline",

@@ -8,7 +8,7 @@ from tests.local.faults.plane import NOTICE_FUNCTIONS, Plane
 from tests.local.faults.playing import CHANGES, SUCCESSES, UNDER_WAY, Case, nodes_of
 
 # How many calls a cold function makes for a batch of three nodes of three fleets.
-CALLS_OF = {"deregister_target": 6, "drain_node": 5, "request_replacement": 6}
+CALLS_OF = {"deregister_target": 13, "drain_node": 3, "request_replacement": 6}
 CRASHES = [(function, call) for function, calls in CALLS_OF.items() for call in range(1, calls + 1)]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import pytest
 
-from tests.local.faults.matrix import ACCESS_DENIED, ANSWER_LOST, POSITIONS, End, Part, Row, rows
+from tests.local.faults.matrix import ACCESS_DENIED, ANSWER_LOST, End, Part, Row, rows
 from tests.local.faults.plane import Plane
 from tests.local.faults.playing import CHANGES, SUCCESSES, UNDER_WAY, Case, Seen, nodes_of
 
@@ -39,14 +42,13 @@ class Batches:
     def __init__(self, case: Case, row: Row) -> None:
         self._case = case
         self._refusal = row.call.follows
-        self._number = 0
 
-    def __call__(self) -> None:
+    def __call__(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Let the next batch be a cold environment's, which has to ask for everything."""
         self._case.driver.function.end_environment()
-        self._number += 1
+        is_new = any(message["Body"] not in self._case.delivered.receptions for message in messages)
         refusal = self._refusal
-        if refusal and (refusal.again or self._number <= len(POSITIONS)):
+        if refusal and (refusal.again or is_new):
             self._case.plane.aws.control.inject_fault(refusal.action, refusal.error, count=refusal.calls)
 
 

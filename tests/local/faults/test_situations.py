@@ -37,6 +37,7 @@ def test_a_notice_ends_as_it_must(plane: Plane, function: str, situation: Situat
             seen,
             nodes=[node] if expected.outcomes else [],
             messages=[message.body for message in messages],
+            not_replaced=[] if situation.is_replaced else [node],
         )
         if function == "request_replacement" and not seen.effects.detached:
             plane.fleets.put_back(node)

@@ -100,7 +100,7 @@ def test_an_event_is_on_record_once_however_its_calls_fail(
             takes_effect=row.fault.takes_effect,
         )
         case.driver.send(*(body for _, body in events))
-        case.driver.run(case.delivered, batch=1, before_each=case.driver.function.end_environment)
+        case.driver.run(case.delivered, batch=1, before_each=lambda _: case.driver.function.end_environment())
         seen = case.look()
         for number, (incident, body) in enumerate(events):
             ended_as(row, row.end_of(number), seen, incident, body)
