@@ -13,6 +13,8 @@ INTERRUPTIONS ?= 2
 CLIENTS ?= 4
 # All by default: what runs engines and fleets one after another, the rest on two processors.
 TESTS ?= tests
+# Hundreds of short cases on a deployed control plane whose nodes are bare: each processor deploys its own.
+WITHOUT_NODES := tests/local/faults tests/local/security
 # Of make bench: pairs of starts. Of make soak: boots and drains.
 RUNS ?= 3
 CYCLES ?= 50
@@ -84,12 +86,22 @@ endurance: setup-$(ENGINE) ## Interrupt a hundred nodes in a row under steady tr
 	@$(BIN)/python -m bench.endurance --engine $(ENGINE) $(call given,INTERRUPTIONS,--interruptions) \
 		$(call given,REQUESTS,--requests)
 
+# Of make properties: on every core; what they were is in docs/measured/properties.json.
+EXAMPLES ?= 20000
+INPUTS ?= 100000
+SEED ?= 1
+
+.PHONY: properties
+properties: $(BIN)/.installed ## Play 20,000 scenarios and 100,000 hostile messages, and write down what came of them.
+	@PYTHONPATH=lambdas $(BIN)/python -m tests.properties.record --examples $(EXAMPLES) --inputs $(INPUTS) --seed $(SEED)
+
 .PHONY: test
 test: setup-real lint ## Everything: lint, types, unit, infrastructure, and the local AWS with real vLLM.
 	@scripts/install-cloud-init .cache/cloud-init
 ifeq ($(TESTS),tests)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/local tests
-	@$(BIN)/python -m pytest tests/local
+	@$(BIN)/python -m pytest --numprocesses 2 --dist load $(WITHOUT_NODES)
+	@$(BIN)/python -m pytest $(addprefix --ignore ,$(WITHOUT_NODES)) tests/local
 else
 	@$(BIN)/python -m pytest $(TESTS)
 endif
