@@ -140,3 +140,62 @@ def test_a_record_that_never_succeeds_is_dead_lettered_by_its_queue(plane: Plane
         assert seen.receptions_of(body) == case.driver.most_receptions()
         assert seen.dead_letter_of(body) is not None
         case.nothing_else_happened(seen, nodes=[incident], messages=[body])
+
+
+@pytest.fixture(scope="module")
+def silent_command(plane: Plane) -> tuple[str, str]:
+    """Run a command that succeeds and drains nothing; return its node and its id."""
+    ssm = plane.aws.client("ssm")
+    node = plane.fleets.steady(next(iter(plane)), 2)
+    answer = ssm.send_command(
+        DocumentName="AWS-RunShellScript", InstanceIds=[node], Parameters={"commands": ["true"]}
+    )
+    command_id = str(answer["Command"]["CommandId"])
+
+    def ended() -> bool:
+        found = ssm.get_command_invocation(CommandId=command_id, InstanceId=node)
+        return bool(found["Status"] == "Success")
+
+    wait_for("end of the command", ended)
+    return node, command_id
+
+
+@pytest.mark.parametrize("status", ["Success", "Failed", "TimedOut", "Cancelled"])
+def test_a_command_that_ended_without_a_drain_is_on_record_as_unreported(
+    plane: Plane, silent_command: tuple[str, str], status: str
+) -> None:
+    with Case(plane, "track_incident") as case:
+        node, command_id = silent_command
+        told(plane, Kind.COMMAND, next(iter(plane)), {node: command_id})
+        detail = {
+            "command-id": command_id,
+            "document-name": DRAIN_DOCUMENT,
+            "instance-id": node,
+            "status": status,
+        }
+        body = plane.event("aws.ssm", "EC2 Command Invocation Status-change Notification", detail)
+        case.driver.send(body)
+        case.driver.run(case.delivered)
+        seen = case.look()
+        drains = [one["outcome"] for one in seen.entries if one.get("step") == "drain"]
+        assert drains == ["unreported"]
+        case.nothing_else_happened(seen, nodes=[node], messages=[body])
+
+
+def test_what_is_told_of_a_node_without_an_incident_is_let_go(
+    plane: Plane, commands: Mapping[str, str]
+) -> None:
+    with Case(plane, "track_incident") as case:
+        node, command_id = next(iter(commands.items()))
+        detail = {
+            "command-id": command_id,
+            "document-name": DRAIN_DOCUMENT,
+            "instance-id": node,
+            "status": "Success",
+        }
+        body = plane.event("aws.ssm", "EC2 Command Invocation Status-change Notification", detail)
+        case.driver.send(body)
+        case.driver.run(case.delivered)
+        seen = case.look()
+        assert seen.entries == []
+        case.nothing_else_happened(seen, nodes=[], messages=[])
