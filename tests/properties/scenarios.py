@@ -87,7 +87,7 @@ NODE_PLANS = st.builds(
 )
 FLEETS = st.builds(
     FleetPlan,
-    nodes=st.sampled_from((2, 1, 3, 8)),
+    nodes=st.sampled_from((2, 1, 3, 5)),
     node=NODE_PLANS,
     target_groups=st.sampled_from((1, 1, 2, 0)),
     tagged_port=st.sampled_from((None, None, 9000)),
@@ -148,7 +148,7 @@ WEATHERS = st.builds(
 SCENARIOS = st.builds(
     Scenario,
     fleets=st.lists(FLEETS, min_size=1, max_size=3).map(tuple),
-    events=st.lists(EVENTS, min_size=1, max_size=14).map(tuple),
+    events=st.lists(EVENTS, min_size=1, max_size=10).map(tuple),
     faults=st.lists(faults(), max_size=5).map(tuple),
     weather=WEATHERS,
 )

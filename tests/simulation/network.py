@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -193,15 +194,21 @@ def client_error(operation: str, code: str, message: str, *, status: int = 400, 
 
 def _check_sendable(value: Any) -> None:
     """Raise UnicodeEncodeError for half a surrogate pair, as botocore does when it writes a request."""
+    if "\\ud" not in json.dumps(value, default=str):
+        return  # quick, and nearly always so
+    _check_texts(value)
+
+
+def _check_texts(value: Any) -> None:
     if isinstance(value, str):
         value.encode()
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            _check_sendable(key)
-            _check_sendable(inner)
+            _check_texts(key)
+            _check_texts(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _check_sendable(inner)
+            _check_texts(inner)
 
 
 def _is_tried_again(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from tests.simulation.world import FOREIGN_GROUP, NOTICE_SECONDS, START, World, 
 
 UNKNOWN_INSTANCE = "i-0feedfacefeedface"
 # From the last event on: twice as long as a boot may take is how long an incident waits for its replacement.
-SETTLING_SECONDS = 2400.0
+SETTLING_SECONDS = 1500.0
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Pace:
     relaunch: float = 20.0  # from a launch that failed to the next
     leave: float = 10.0  # until a member that is detached or ended has left the group's view
     health: float = 45.0  # until a group knows that a member is gone
-    hook: float = 600.0  # until a launch hook that nobody completes gives a launch up
+    hook: float = 300.0  # until a launch hook that nobody completes gives a launch up
 
 
 Emit = Callable[[str, str, dict[str, Any]], None]

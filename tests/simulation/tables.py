@@ -45,18 +45,24 @@ class Table:
         if index is None:
             wanted = plain(value)
             return [one for (first, _), one in self.items.items() if first == wanted]
-        name = self.indexes[index].key[0]
-        return [one for one in self.read(index) if one[name] == value]
+        name, *rest = self.indexes[index].key
+        some = [one for one in self.seen.values() if one.get(name) == value]
+        return self._held([one for one in some if all(each in one for each in rest)], self.indexes[index])
 
     def read(self, index: str | None) -> list[Item]:
         """Return all items, or those that an index holds, as it sees them."""
         if index is None:
             return list(self.items.values())
         wanted = self.indexes[index]
-        found = [one for one in self.seen.values() if all(name in one for name in wanted.key)]
-        if wanted.attributes is None:
+        first, *rest = wanted.key
+        some = [one for one in self.seen.values() if first in one]
+        found = [one for one in some if all(name in one for name in rest)]
+        return self._held(found, wanted)
+
+    def _held(self, found: list[Item], index: Index) -> list[Item]:
+        if index.attributes is None:
             return found
-        kept = wanted.attributes | {*wanted.key, *self.key}
+        kept = index.attributes | {*index.key, *self.key}
         return [{name: value for name, value in one.items() if name in kept} for one in found]
 
 

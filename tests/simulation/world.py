@@ -149,7 +149,7 @@ class World:
             "INCIDENTS_OPEN_INDEX": "open",
             "HOLD_RESERVE_SECONDS": "25",
             "GRACE_SECONDS": "120",
-            "BOOT_LIMIT_SECONDS": "600",
+            "BOOT_LIMIT_SECONDS": "300",
             **own,
         }
 
