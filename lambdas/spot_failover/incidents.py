@@ -50,9 +50,19 @@ class Incident:
     boot_phases: Mapping[str, float] | None = None  # seconds of its boot by what it waited for, in order
     replacement_in_service_at: datetime | None = None
     node_ended_at: datetime | None = None  # when the sweeper ended a node that outlived its notice
-    closed_at: datetime | None = None  # what comes later still counts, and changes nothing about that
+    closed_at: datetime | None = None  # None again when a later notice came; what else comes still counts
     outcomes: Mapping[Step, Outcome] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
+
+    @property
+    def last_noticed_at(self) -> datetime:
+        """The latest of its notices: one can be told late or be withdrawn, and another follow."""
+        return max((entry.noticed_at for entry in self.entries), default=self.noticed_at)
+
+    @property
+    def last_deadline(self) -> datetime:
+        """When the node dies by the latest of its notices."""
+        return max((entry.deadline for entry in self.entries), default=self.deadline)
 
     @property
     def recovery_seconds(self) -> float | None:
@@ -111,7 +121,7 @@ def fold(entries: Iterable[Entry]) -> Incident:
         boot_phases=_in_order(boot.detail["path"]) if boot else None,
         replacement_in_service_at=replacement.at if replacement else None,
         node_ended_at=_success_at(telling[Step.NODE_END]),
-        closed_at=closing.at if (closing := telling[Step.CLOSE]) else None,
+        closed_at=_closed_at(ordered),
         outcomes={step: entry.outcome for step, entry in telling.items() if entry},
         entries=ordered,
     )
@@ -138,6 +148,20 @@ def _telling_drain(entries: Sequence[Entry]) -> Entry | None:
     reports = [entry for entry in entries if entry.outcome is not Outcome.UNREPORTED]
     by_command = [entry for entry in reports if "command_id" in entry.detail]
     return next(iter(by_command or reports or reversed(entries)), None)
+
+
+def since_closing(incident: Incident) -> Incident:
+    """Return what of an incident came after its last closing: a new notice begins anew."""
+    closings = [entry.at for entry in incident.entries if entry.step is Step.CLOSE]
+    later = [entry for entry in incident.entries if not closings or entry.at > closings[-1]]
+    return fold(later) if closings and later else incident
+
+
+def _closed_at(entries: Sequence[Entry]) -> datetime | None:
+    """Return when the incident was closed, unless it had a notice after that."""
+    closings = [entry.at for entry in entries if entry.step is Step.CLOSE]
+    last_noticed_at = max(entry.noticed_at for entry in entries)
+    return closings[-1] if closings and closings[-1] >= last_noticed_at else None
 
 
 def _boot_of(replacement: Entry | None, entries: Sequence[Entry]) -> Entry | None:

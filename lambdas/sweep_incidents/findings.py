@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spot_failover.incidents import Entry, Incident
+from spot_failover.incidents import Entry, Incident, since_closing
 from spot_failover.open_incidents import OpenIncident
 
 from sweep_incidents.judgement import Departed
@@ -29,7 +29,7 @@ class Findings:
     def open(self) -> list[Incident]:
         """The incidents to judge: marked, read, and not closed."""
         return [
-            one
+            since_closing(one)
             for fleet in self.incidents.values()
             for one in fleet
             if one.incident in self.marks and one.closed_at is None

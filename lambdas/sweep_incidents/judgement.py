@@ -24,7 +24,8 @@ END_PATIENCE = timedelta(minutes=15)
 
 EXPECTED = (Step.DEREGISTER, Step.DRAIN_COMMAND, Step.REPLACEMENT_REQUEST, Step.DRAIN, Step.REPLACEMENT)
 """What belongs to a whole incident. A boot's report does not: a fleet without the agent has none."""
-_WORTH_ANOTHER_REQUEST = frozenset({None, Outcome.RETRYING, Outcome.FAILED})
+# Missed: under an earlier notice, since the last one's deadline is not there yet.
+_WORTH_ANOTHER_REQUEST = frozenset({None, Outcome.RETRYING, Outcome.FAILED, Outcome.MISSED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,9 @@ class Judgement:
 
 def due_at(step: Step, incident: Incident, limits: Limits) -> datetime:
     """Return when a step has to be known."""
-    after_the_node = incident.deadline + limits.grace
+    after_the_node = incident.last_deadline + limits.grace
     if step is Step.REPLACEMENT:
-        return max(after_the_node, incident.noticed_at + limits.replacement)
+        return max(after_the_node, incident.last_noticed_at + limits.replacement)
     return after_the_node
 
 
@@ -77,9 +78,9 @@ def judge(incident: Incident, node: Departed, *, now: datetime, limits: Limits) 
     due = {step: due_at(step, incident, limits) for step in awaited}
     missed = {step: at for step, at in due.items() if now >= at}
     orphan = is_ours_to_end(incident) and _is_orphan(node)
-    ends_node = orphan and now >= incident.deadline + limits.grace
+    ends_node = orphan and now >= incident.last_deadline + limits.grace
     refused = incident.outcomes.get(Step.NODE_END) is Outcome.FAILED
-    given_up = refused and now >= incident.deadline + limits.grace + END_PATIENCE
+    given_up = refused and now >= incident.last_deadline + limits.grace + END_PATIENCE
     if len(missed) < len(due) or (orphan and not given_up) or _awaits_boot(incident, now=now, limits=limits):
         return Judgement(missed=missed, ends_node=ends_node)
     expected = EXPECTED[:-1] if stayed else EXPECTED
@@ -112,7 +113,7 @@ def depends_on_machine(
     incident: Incident, lifecycle_state: str | None, *, now: datetime, limits: Limits
 ) -> bool:
     """Whether a judgement needs EC2's word on the node: it may outlive its notice, in its group or not."""
-    late = now >= incident.deadline + limits.grace
+    late = now >= incident.last_deadline + limits.grace
     if not is_ours_to_end(incident):
         return late and lifecycle_state == "InService"
     return late or all(_is_over(step, incident) for step in _awaited(incident, stayed=False))
@@ -126,7 +127,7 @@ def wants_request(incident: Incident, node: Departed, *, now: datetime) -> bool:
         and all(now >= one.at + SILENCE for one in requests)
         and incident.replacement_instance_id is None
         and node.lifecycle_state in DETACHABLE
-        and now < incident.deadline - LEAST_TIME_TO_REQUEST
+        and now < incident.last_deadline - LEAST_TIME_TO_REQUEST
     )
 
 
@@ -150,7 +151,7 @@ def _is_over(step: Step, incident: Incident) -> bool:
 def _stayed(incident: Incident, node: Departed, *, now: datetime, limits: Limits) -> bool:
     """Whether the node never left: its notice was withdrawn or told late, and it serves on."""
     runs = node.machine is not None and node.machine.state == "running"
-    return runs and node.lifecycle_state == "InService" and now >= incident.deadline + limits.grace
+    return runs and node.lifecycle_state == "InService" and now >= incident.last_deadline + limits.grace
 
 
 def _awaits_boot(incident: Incident, *, now: datetime, limits: Limits) -> bool:

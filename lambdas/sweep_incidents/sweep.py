@@ -143,7 +143,7 @@ class Sweep:
             if judgement.wants_request(one, findings.departed(one), now=now)
         }
         departures = [
-            Departure(Node(key, one.fleet, findings.membership(one)[0]), one.noticed_at, one.deadline)
+            Departure(Node(key, one.fleet, findings.membership(one)[0]), one.noticed_at, one.last_deadline)
             for key, one in wanting.items()
         ]
         if not departures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -361,6 +362,58 @@ def test_a_late_copy_of_a_notice_opens_no_closed_incident_again(account: SweptAc
     assert account.sweep(seconds=960) == {}
     assert account.sweep(seconds=1020) == {}
     assert account.calls() == ["scan"]
+
+
+MUCH_EARLIER = -600.0
+STALE = dict.fromkeys(REQUESTED, Outcome.MISSED)
+
+
+def earlier_notice(account: SweptAccount, outcomes: dict[Step, Outcome], *, told: float) -> None:
+    """Write what came of a notice that was given ten minutes before the other one."""
+    early = timedelta(seconds=MUCH_EARLIER)
+    account.aws.table.write(
+        replace(one, noticed_at=one.noticed_at + early, deadline=one.deadline + early)
+        for one in (entry(NODE, step, outcome, told) for step, outcome in outcomes.items())
+    )
+
+
+def test_a_notice_after_one_that_was_told_late_has_its_own_time(account: SweptAccount) -> None:
+    """The late one's deadline is long past when the real notice comes."""
+    account.machines.states[NODE] = "running"
+    earlier_notice(account, STALE, told=-5)
+    account.tell(NODE, DRAINED)
+    account.tell(NODE, {Step.REPLACEMENT: Outcome.IN_SERVICE, Step.BOOT: Outcome.BOOTED}, second=30)
+    assert account.sweep(seconds=40) == {}
+    assert account.sweep(seconds=PAST_GRACE - 2) == {}
+    assert account.machines.states[NODE] == "running", "not before the real notice's end"
+    assert account.sweep(seconds=PAST_GRACE) == {"node_end.ended": 1}
+
+
+def test_a_request_that_was_missed_under_an_earlier_notice_is_made_under_the_next(
+    account: SweptAccount,
+) -> None:
+    account.groups.desired, account.groups.members = 1, {NODE: "InService"}
+    earlier_notice(account, STALE, told=-5)
+    account.tell(NODE, {Step.DEREGISTER: Outcome.DEREGISTERED})
+    assert account.sweep(seconds=60) == {"replacement_request.detached": 1}
+
+
+def test_a_notice_after_a_closing_opens_the_incident_again(account: SweptAccount) -> None:
+    account.machines.states[NODE] = "running"
+    account.groups.desired, account.groups.members = 1, {NODE: "InService"}
+    earlier_notice(account, STALE, told=-300)
+    assert account.sweep(seconds=-240) == {"drain.missed": 1, "close.closed_incomplete": 1}
+    account.groups.members = {REPLACEMENT: "InService"}
+    account.tell(NODE, WHOLE)
+    reopened = account.aws.incident(NODE)
+    assert reopened is not None
+    assert reopened.closed_at is None
+    assert account.sweep(seconds=130) == {}
+    assert account.sweep(seconds=PAST_GRACE) == {"node_end.ended": 1}
+    assert account.sweep(seconds=PAST_GRACE + 60) == {"close.closed": 1}
+    closed = account.aws.incident(NODE)
+    assert closed is not None
+    assert closed.closed_at == NOTICED + timedelta(seconds=PAST_GRACE + 60)
 
 
 def test_hundreds_of_copies_of_a_notice_are_cleared_in_bounded_steps(account: SweptAccount) -> None:
