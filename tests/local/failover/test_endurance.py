@@ -41,8 +41,8 @@ def test_two_nodes_go_one_after_another_and_no_request_is_lost(fleet: DeployedFl
     assert len(set(told)) == 2
     for each in taken:
         assert each.replacement_in_service_at is not None
-        assert each.drain_started_at is not None
-        assert each.in_flight_at_notice is not None
+        assert each.deregistered_at is not None
+        assert each.drain_requested_at is not None
         assert each.capacity_restored
         assert each.capacity_gap_seconds is not None
         assert 0 < each.capacity_gap_seconds < NOTICE_SECONDS
