@@ -8,8 +8,10 @@ thousands of times for the same. Names, their order, transformations and so the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from moto.core import serialize as moto_serialize
 from moto.core.serialize import AttributePicker, AttributePickerContext
 from moto.core.utils import MISSING, get_value
 
@@ -20,6 +22,9 @@ _names: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
 def install() -> None:
     """Take over the search, for all services."""
+    # A tag's name is looked through letter by letter; an API has some hundreds of them, an answer thousands.
+    xmltodict = moto_serialize.xmltodict
+    xmltodict._validate_name = cache(xmltodict._validate_name)
 
     @override(AttributePicker)
     def __call__(self: Any, context: AttributePickerContext) -> Any:  # noqa: N807 - the method's own name
