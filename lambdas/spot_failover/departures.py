@@ -16,9 +16,9 @@ from spot_failover.messages import Settlement
 from spot_failover.notices import Notice
 from spot_failover.outcomes import OUTSIDE_INCIDENTS, Outcome, Step, disposition
 
-# What an action is asked about at a time: some ten calls, so that a function can stop between them.
+# What an action is asked about at a time: ten to fifteen calls, so that a function can stop between them.
 PART_NODES = 100
-PART_FLEETS = 5
+PART_FLEETS = 10
 
 
 @dataclass(frozen=True)

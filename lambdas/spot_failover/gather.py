@@ -25,10 +25,16 @@ class Gatherer:
     """Receives what waits beside a full batch. A batch that is not full is no storm and is left as it is."""
 
     def __init__(
-        self, sqs: SQSClient, *, queue_url: str, seconds: Callable[[], float] = time.monotonic
+        self,
+        sqs: SQSClient,
+        *,
+        queue_url: str,
+        most: int = MOST_MESSAGES,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
+        self._most = most
         self._seconds = seconds
 
     def gather(self, delivered: Sequence[Message]) -> list[Message]:
@@ -39,7 +45,7 @@ class Gatherer:
         messages = {message.message_id: message for message in delivered}
         if len(delivered) >= FULL_BATCH:
             stop_at = self._seconds() + LONGEST_SECONDS
-            while len(messages) + FULL_BATCH <= MOST_MESSAGES and self._seconds() < stop_at:
+            while len(messages) + FULL_BATCH <= self._most and self._seconds() < stop_at:
                 received = self._receive()
                 if not received:
                     break

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # After this long an invocation acts on no further nodes, but puts them back into the queue: the rest of the
 # function's timeout is for the calls that are out, for the record and for the queue.
-LATEST_START = timedelta(seconds=6)
+LATEST_START = timedelta(seconds=8)
 
 
 class NoticeFunction:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # written and settled.
 LATEST_START = timedelta(seconds=8)
 BUSY = "too much at once"
+# Most events cost a query or a transaction of their own: more than this would be gathered to be put back.
+MOST_EVENTS = 200
 
 
 class TrackFunction:
@@ -67,7 +69,7 @@ class TrackFunction:
         )
         self._ssm = ssm
         self._clock = clock
-        self._gatherer = Gatherer(sqs, queue_url=settings.queue_url)
+        self._gatherer = Gatherer(sqs, queue_url=settings.queue_url, most=MOST_EVENTS)
         self._settler = MessageSettler(
             sqs, queue_url=settings.queue_url, dead_letter_queue_url=settings.dead_letter_queue_url
         )

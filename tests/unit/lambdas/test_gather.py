@@ -167,11 +167,11 @@ def test_a_throttled_lookup_holds_up_no_other(
 def test_an_invocation_that_takes_too_long_puts_the_rest_back_unharmed(
     aws: Aws, function: NoticeFunction, action: Storm, notice_event: Notice
 ) -> None:
-    fleets = [aws.add_fleet(f"fleet-{number:02}", nodes=1) for number in range(12)]
-    action.aws, action.takes = aws, timedelta(seconds=4)
+    fleets = [aws.add_fleet(f"fleet-{number:02}", nodes=1) for number in range(22)]
+    action.aws, action.takes = aws, timedelta(seconds=5)
     aws.send(*(notice_event(key) for (key,) in fleets))
     aws.deliver(function)
-    assert [len(asked) for asked in action.asked] == [5, 5]
+    assert [len(asked) for asked in action.asked] == [10, 10]
     put_back = [key for (key,) in fleets if aws.outcome(Step.DEREGISTER, key) is Outcome.RETRYING]
     assert len(put_back) == 2
 
@@ -265,7 +265,7 @@ def test_a_part_has_whole_fleets_the_most_urgent_first() -> None:
     assert [len(part) for part in told] == [91, 90, 30]
     assert [len({key[2] for key in part} - {"u"}) for part in told] == [3, 3, 1]
     assert [len(part) for part in parts([departing(f"i-{n}", "huge") for n in range(150)])] == [150]
-    assert [len(part) for part in parts([departing(f"i-{n}", f"fleet-{n}") for n in range(12)])] == [5, 5, 2]
+    assert [len(part) for part in parts([departing(f"i-{n}", f"fleet-{n}") for n in range(12)])] == [10, 2]
 
 
 def test_one_command_tells_fifty_nodes_of_any_fleets(aws: Aws, notice_event: Notice) -> None:
