@@ -83,7 +83,7 @@ class Ec2:
         Filters: Sequence[Mapping[str, Any]] = (),
         InstanceIds: Sequence[str] = (),
         MaxResults: int | None = None,
-        NextToken: str = "0",
+        NextToken: str = "",
     ) -> Any:
         """An unknown id in `InstanceIds` fails the call, in a filter it does not."""
         for one in Filters:
@@ -93,9 +93,11 @@ class Ec2:
             raise client_error("DescribeInstances", "InvalidInstanceID.NotFound", "do not exist")
         candidates = self._candidates(Filters, InstanceIds)
         found = [one for one in candidates if all(_fits(one, each) for each in Filters)]
-        first, size = int(NextToken), min(MaxResults or self.page_size, self.page_size)
-        page = found[first : first + size]
-        more = {"NextToken": str(first + size)} if first + size < len(found) else {}
+        found.sort(key=lambda one: one.instance_id)
+        # A token is a place among all instances: what changes between two pages shifts nobody out of them.
+        rest = [one for one in found if one.instance_id > NextToken]
+        page = rest[: min(MaxResults or self.page_size, self.page_size)]
+        more = {"NextToken": page[-1].instance_id} if len(page) < len(rest) else {}
         return {"Reservations": [{"Instances": [_described(one)]} for one in page], **more}
 
     def terminate_instances(self, InstanceIds: Sequence[str]) -> Any:

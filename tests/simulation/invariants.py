@@ -52,12 +52,16 @@ def _crashes(outcome: Outcome) -> Iterator[str]:
 
 def _messages(outcome: Outcome) -> Iterator[str]:
     """No message is left in a queue: each was handled, or dead-lettered with its reason."""
+    sending = ("SendMessage", "SendMessageBatch")
+    faults = outcome.world.scenario.faults
+    unreachable = any(one.operation in sending and one.times > LASTING for one in faults)
     for name in QUEUE_FUNCTIONS:
         queues = outcome.world.queues[name]
         for message in queues.queue.messages.values():
             yield f"{name}: a message is left after {message.receives} receptions: {message.body[:200]}"
+        # The queue's own net catches what could not be dead-lettered with its reason for as long as that.
         for message in queues.dead.messages.values():
-            if "reason" not in message.attributes:
+            if "reason" not in message.attributes and not (message.redriven and unreachable):
                 yield f"{name}: dead-lettered without a reason: {message.body[:200]}"
 
 
