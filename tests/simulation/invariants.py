@@ -115,8 +115,21 @@ def _owned(outcome: Outcome) -> Iterator[str]:
     for instance in world.ec2.instances.values():
         if FLEET_TAG not in instance.tags or not _costs(instance.state):
             continue
-        if world.groups.group_of(instance.instance_id) is None:
+        if world.groups.group_of(instance.instance_id) is None and not _record_lost(
+            outcome, instance.instance_id
+        ):
             yield f"{instance.instance_id} is {instance.state} and in no group"
+
+
+def _record_lost(outcome: Outcome, instance_id: str) -> bool:
+    """Whether no record says that it was us who detached a node, and its incident says it is not whole.
+
+    The function died between the detach and its record, or the table took none. Nobody's node is ended on a
+    guess: the incident is closed as incomplete, which raises an alarm.
+    """
+    items = [one for one in outcome.world.table.items.values() if one["incident"]["S"] == instance_id]
+    told = {one["outcome"]["S"] for one in items if "outcome" in one}
+    return StepOutcome.DETACHED not in told and (not told or StepOutcome.CLOSED_INCOMPLETE in told)
 
 
 def _costs(state: str) -> bool:
