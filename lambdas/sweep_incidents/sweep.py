@@ -227,5 +227,6 @@ def _end_entry(incident: Incident, result: ActionResult, machine: Machine, *, at
 def _note_refusal(result: ActionResult, problems: list[AwsCallError]) -> None:
     """Let what AWS refused for good raise the function's alarm: no dead letter does."""
     if result.outcome is Outcome.FAILED:
-        detail = result.detail
-        problems.append(PermanentAwsError(detail["action"], detail["code"], detail["error"]))
+        action, code = result.detail["action"], result.detail["code"]
+        message = str(result.detail["error"]).removeprefix(f"{action}: {code}: ")
+        problems.append(PermanentAwsError(action, code, message))
