@@ -293,11 +293,6 @@ MESSAGES = (
     Ask("sqs", "receive_message", _RECEIVE, _received),
     Ask("sqs", "receive_message", _RECEIVE, _received, after=1.2),
     Ask("sqs", "delete_message_batch", _entries()),
-    Ask(
-        "sqs",
-        "delete_message_batch",
-        _entries({"Id": "0", "ReceiptHandle": "x"}, {"Id": "0", "ReceiptHandle": "y"}),
-    ),
     Ask("sqs", "send_message", {"QueueUrl": "<queue>no-such", "MessageBody": "a"}),
 )
 
