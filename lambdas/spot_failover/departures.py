@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from spot_failover.batches import chunks
-from spot_failover.errors import AwsCallError, RetryableAwsError
+from spot_failover.errors import THROTTLING_CODES, AwsCallError, RetryableAwsError
 from spot_failover.fleets import Node
 from spot_failover.incidents import Entry
 from spot_failover.messages import Settlement
@@ -74,6 +74,11 @@ def failure(error: AwsCallError) -> ActionResult:
     """Return the result of a call that failed: to be retried, or for somebody to look at."""
     outcome = Outcome.RETRYING if isinstance(error, RetryableAwsError) else Outcome.FAILED
     return ActionResult(outcome, {"action": error.action, "code": error.code, "error": str(error)[:300]})
+
+
+def is_throttled(result: ActionResult) -> bool:
+    """Whether AWS refused the call for this node because of too many others."""
+    return result.outcome is Outcome.RETRYING and result.detail.get("code") in THROTTLING_CODES
 
 
 def failed_lookup(error: AwsCallError, notice: Notice, *, now: datetime) -> ActionResult:

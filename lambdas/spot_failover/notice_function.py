@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from spot_failover.batches import chunks
 from spot_failover.departures import Action, ActionResult, Departure, Parts
 from spot_failover.errors import AwsCallError, MalformedMessageError
 from spot_failover.fleets import LOOKUP_LIMIT, Node, find_nodes
-from spot_failover.gather import Gatherer
+from spot_failover.gather import FULL_BATCH, Gatherer
 from spot_failover.incident_table import IncidentTable
 from spot_failover.incidents import Entry
 from spot_failover.messages import Message, MessageSettler, Settlement, delivered
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # After this long an invocation acts on no further nodes, but puts them back into the queue: the rest of the
 # function's timeout is for the calls that are out, for the record and for the queue.
 LATEST_START = timedelta(seconds=8)
+# How long a storm's throttled calls are left alone: AWS's buckets get back three to twenty tokens a second.
+PAUSE = timedelta(seconds=0.5)
 
 
 class NoticeFunction:
@@ -121,6 +124,23 @@ class NoticeFunction:
 
     def _act(self, going: Sequence[Departure], begun: datetime) -> dict[str, ActionResult]:
         """Act on all departures, the most urgent first; those that time is too short for come back.
+
+        In a storm, what AWS throttles is asked for again from here while there is time: by way of the queue
+        it would be looked up, recorded and received anew. A lone notice leaves its waiting to the queue.
+        """
+        results = self._act_once(going, begun)
+        if len(going) <= FULL_BATCH:
+            return results
+        for _ in range(LATEST_START // PAUSE):
+            again = [one for one in going if departures.is_throttled(results[one.node.instance_id])]
+            if not again or self._clock() + PAUSE >= begun + LATEST_START:
+                break
+            time.sleep(PAUSE.total_seconds())
+            results |= self._act_once(again, begun)
+        return results
+
+    def _act_once(self, going: Sequence[Departure], begun: datetime) -> dict[str, ActionResult]:
+        """Act on departures part by part.
 
         The first part is acted on in any case: were a slow lookup to use up the time, nothing would ever be.
         """

@@ -88,9 +88,9 @@ def test_each_gathered_message_comes_to_its_own_end(
     aws: Aws, function: NoticeFunction, action: Storm, notice_event: Notice
 ) -> None:
     nodes = aws.add_fleet("chat", nodes=22)
-    throttled, refused = nodes[15], nodes[16]
+    failing, refused = nodes[15], nodes[16]
     action.answers = {
-        throttled: ActionResult(Outcome.RETRYING, {"code": "Throttling"}),
+        failing: ActionResult(Outcome.RETRYING, {"code": "ServiceUnavailable"}),
         refused: ActionResult(Outcome.FAILED, {"code": "AccessDenied"}),
     }
     aws.send(*(notice_event(key) for key in nodes[:20]), "{not json", "i-00000000000000000")
@@ -105,10 +105,10 @@ def test_each_gathered_message_comes_to_its_own_end(
         Outcome.RETRYING,
         Outcome.FAILED,
     }
-    del action.answers[throttled]
+    del action.answers[failing]
     _see_again(aws)
     assert aws.deliver(function) == []
-    assert action.asked[-1] == [throttled]
+    assert action.asked[-1] == [failing]
     assert aws.waiting() == 0
 
 
@@ -174,6 +174,48 @@ def test_an_invocation_that_takes_too_long_puts_the_rest_back_unharmed(
     assert [len(asked) for asked in action.asked] == [10, 10]
     put_back = [key for (key,) in fleets if aws.outcome(Step.DEREGISTER, key) is Outcome.RETRYING]
     assert len(put_back) == 2
+
+
+def test_what_a_storm_finds_throttled_is_asked_for_again_at_once_and_alone(
+    aws: Aws, function: NoticeFunction, action: Storm, notice_event: Notice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = aws.add_fleet("chat", nodes=12)
+    throttled, contended = nodes[3], nodes[4]
+    action.answers = {
+        throttled: ActionResult(Outcome.RETRYING, {"code": "Throttling"}),
+        contended: ActionResult(Outcome.RETRYING, {"code": "ResourceContention"}),
+    }
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        aws.now += timedelta(seconds=seconds)
+        if len(waits) == 3:
+            del action.answers[throttled]
+
+    monkeypatch.setattr("spot_failover.notice_function.time.sleep", wait)
+    aws.send(*(notice_event(key) for key in nodes))
+    aws.deliver(function)
+    assert waits == [0.5] * 3
+    assert action.asked[1:] == [[throttled]] * 3
+    assert aws.outcome(Step.DEREGISTER, throttled) is Outcome.DEREGISTERED
+    assert aws.outcome(Step.DEREGISTER, contended) is Outcome.RETRYING
+
+
+def test_a_storm_that_is_throttled_throughout_goes_back_to_the_queue_in_time(
+    aws: Aws, function: NoticeFunction, action: Storm, notice_event: Notice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = aws.add_fleet("chat", nodes=12)
+    action.answers = dict.fromkeys(nodes, ActionResult(Outcome.RETRYING, {"code": "Throttling"}))
+    began = aws.now
+
+    def wait(seconds: float) -> None:
+        aws.now += timedelta(seconds=seconds)
+
+    monkeypatch.setattr("spot_failover.notice_function.time.sleep", wait)
+    aws.send(*(notice_event(key) for key in nodes))
+    assert len(aws.deliver(function)) == 10
+    assert timedelta(seconds=6) < aws.now - began <= timedelta(seconds=8)
 
 
 def test_a_slow_lookup_keeps_no_lone_notice_from_its_action(
