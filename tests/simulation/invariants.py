@@ -10,11 +10,10 @@ from spot_failover.outcomes import Step
 
 from tests.simulation.network import FaultKind
 from tests.simulation.nodes import FLEET_TAG
-from tests.simulation.play import Notice, Outcome
+from tests.simulation.play import LATE, Notice, Outcome
 from tests.simulation.scaling import Lifecycle
 from tests.simulation.world import FOREIGN_GROUP, QUEUE_FUNCTIONS
 
-LATE = 60.0  # seconds from which on an event may come too late for its retries
 LASTING = 10  # times in a row
 # Every call that changes something outside of queues and table, and where its instances stand.
 _ACTIONS = {
@@ -67,6 +66,7 @@ def _messages(outcome: Outcome) -> Iterator[str]:
 
 def _deregistered(outcome: Outcome) -> Iterator[str]:
     """Every interrupted node is out of its target groups or dead, or its notice is a dead letter."""
+    yield from outcome.late
     for notice in outcome.notices:
         if not notice.instance.alive or min(notice.plan.delivery.delays, default=LATE) >= LATE:
             continue  # nobody was told in time, and nobody was taken away

@@ -14,6 +14,8 @@ from tests.simulation.world import FOREIGN_GROUP, NOTICE_SECONDS, START, World, 
 
 UNKNOWN_INSTANCE = "i-0feedfacefeedface"
 # From the last event on: twice as long as a boot may take is how long an incident waits for its replacement.
+LATE = 60.0  # seconds from which on an event may come too late for its retries
+LAST_LOOK_SECONDS = 5.0
 SETTLING_SECONDS = 1500.0
 
 
@@ -35,7 +37,7 @@ class Outcome:
     world: World
     notices: list[Notice] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
-    departed: set[str] = field(default_factory=set)
+    late: list[str] = field(default_factory=list)  # what was not done shortly before a deadline
 
     def dead_letters(self, function: str) -> list[dict[str, Any]]:
         """Return the bodies, as far as they are JSON, of a function's dead letters."""
@@ -105,6 +107,8 @@ def _give_notice(outcome: Outcome, plan: Interruption, instance: Instance, fleet
     world.interrupt(instance)
     outcome.notices.append(Notice(plan, instance, fleet, world.timeline.now, booting))
     world.nodes.noticed(instance, heard=plan.heard)
+    if not (world.scenario.faults or booting) and min(plan.delivery.delays, default=LATE) < LATE:
+        world.timeline.after(NOTICE_SECONDS - LAST_LOOK_SECONDS, lambda: _look(outcome, instance))
     action = End.TERMINATE if plan.end is End.WITHDRAWN else plan.end
     _tell(world, instance.instance_id, action, plan.delivery)
     seconds = 1.0 if plan.end is End.HIBERNATE else NOTICE_SECONDS
@@ -116,6 +120,12 @@ def _give_notice(outcome: Outcome, plan: Interruption, instance: Instance, fleet
 def _notice_foreign(world: World, event: ForeignNotice) -> None:
     theirs = next(iter(world.groups.groups[FOREIGN_GROUP].members))
     _tell(world, theirs if event.known else UNKNOWN_INSTANCE, End.TERMINATE, Delivery())
+
+
+def _look(outcome: Outcome, instance: Instance) -> None:
+    """Note where a node still serves shortly before its deadline, though nothing had failed."""
+    if instance.alive and (left := outcome.world.balancing.registered(instance.instance_id)):
+        outcome.late.append(f"{instance.instance_id} is registered in {left} shortly before its deadline")
 
 
 def _tell(world: World, instance_id: str, action: End, delivery: Delivery) -> None:
