@@ -125,7 +125,7 @@ def test_whatever_the_pattern_lets_pass_is_one_argument_of_one_drain(
     pattern = re.compile(content["parameters"]["Deadlines"]["allowedPattern"])
     chosen = random.Random(4711)
     passing = [VALID, f"{VALID},{VALID}", f"{NODE}@2026-11-23T13:40:00.123456Z", VALID + "\n"]
-    tried = [mutated(chosen) for _ in range(20_000)] + [
+    tried = [mutated(chosen) for _ in range(8_000)] + [
         place(word) for place in PLACES.values() for word in WORDS
     ]
     passing += sorted({value for value in tried if pattern.search(value) and "\0" not in value})
