@@ -28,6 +28,8 @@ FORMAT = 1
 CALL_SECONDS = 20.0
 PATIENCE = 0.8
 """The part of its phase's limit that a restore may take: a slow cache is given up, and not the boot."""
+BAKED = "compile-caches"
+"""Beside the container's cache: what the machine image brought along, by the last part of its key."""
 KEPT = ("torch_compile_cache", "modelinfos", "triton", "flashinfer")
 """Folders below VLLM_CACHE_ROOT; what else is there, such as model files, is not compiled."""
 MOST_UPLOAD_BYTES = 5 * 1024**3
@@ -56,19 +58,20 @@ class CompileCache:
         # the same file system: what is unpacked gets to its place by a rename, whole or not at all.
         self._scratch = root if process else Path(settings.container_cache)
         self._give_up_at = 0.0
+        self._baked = Path(settings.container_cache).parent / BAKED
         bucket, _, prefix = settings.artifacts_uri[len("s3://") :].partition("/")
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
 
     def restore(self) -> dict[str, object]:
         """Return where the cache came from and its bytes. Only a stop raises CommandError."""
-        if not self._settings.artifacts_uri:
+        if not self._settings.artifacts_uri and not self._baked.is_dir():
             return {"source": "off"}
         if any((self._root / name).is_dir() for name in KEPT):
             return {"source": "disk"}
         limit = PATIENCE * self._settings.phase_limits[Phase.COMPILE_CACHE]
         self._give_up_at = time.monotonic() + limit
         try:
-            return {"source": "s3", "bytes": self._fetched()}
+            return self._restored()
         except (CommandError, OSError) as err:
             if self._commands.stopped:
                 raise CommandError("stopped") from err
@@ -117,21 +120,29 @@ class CompileCache:
         query = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
         return self._commands.run(*query, timeout_seconds=CALL_SECONDS).strip()
 
-    def _fetched(self) -> int:
-        source = f"s3://{self._bucket}/{self.key()}"
+    def _restored(self) -> dict[str, object]:
+        baked = self._baked / Path(self.key()).name
         with self._scratch_folder() as scratch:
-            archive, unpacked = Path(scratch, "archive"), Path(scratch, "unpacked")
-            unpacked.mkdir()
-            fetch = ("s3", "cp", "--only-show-errors", source, str(archive))
+            if baked.is_file():
+                return {"source": "image", "bytes": self._put_in_place(baked, scratch)}
+            if not self._settings.artifacts_uri:
+                return {"source": "none"}
+            archive = scratch / "archive"
+            fetch = ("s3", "cp", "--only-show-errors", f"s3://{self._bucket}/{self.key()}", str(archive))
             self._aws(*fetch, timeout_seconds=max(0.1, self._give_up_at - time.monotonic()))
-            size = unpack(archive, unpacked, stopped=self._unpacks_no_more)
-            if self._owner is not None:
-                give_away(unpacked, self._owner)
-            self._root.mkdir(parents=True, exist_ok=True)
-            with self._opened_root() as root:
-                for name in KEPT:
-                    if (unpacked / name).is_dir():
-                        os.rename(unpacked / name, name, dst_dir_fd=root)
+            return {"source": "s3", "bytes": self._put_in_place(archive, scratch)}
+
+    def _put_in_place(self, archive: Path, scratch: Path) -> int:
+        unpacked = scratch / "unpacked"
+        unpacked.mkdir()
+        size = unpack(archive, unpacked, stopped=self._unpacks_no_more)
+        if self._owner is not None:
+            give_away(unpacked, self._owner)
+        self._root.mkdir(parents=True, exist_ok=True)
+        with self._opened_root() as root:
+            for name in KEPT:
+                if (unpacked / name).is_dir():
+                    os.rename(unpacked / name, name, dst_dir_fd=root)
         return size
 
     def _unpacks_no_more(self) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from gpu_node_bootstrap.node_agent import archive, compile_cache
 from gpu_node_bootstrap.node_agent.archive import ArchiveError, unpack
 from gpu_node_bootstrap.node_agent.commands import Commands
-from gpu_node_bootstrap.node_agent.compile_cache import CompileCache, cache_root
+from gpu_node_bootstrap.node_agent.compile_cache import BAKED, CompileCache, cache_root
 from tests.unit.node.preparation_kit import Cloud
 
 ARTIFACTS = "s3://artifacts/compile-cache"
@@ -89,6 +89,29 @@ def test_a_node_that_has_a_cache_asks_for_none(cloud: Cloud) -> None:
     compiled(cloud)
     assert node(cloud).restore() == {"source": "disk"}
     assert cloud.aws.calls == []
+
+
+@pytest.mark.parametrize("bucket", [ARTIFACTS, ""])
+def test_a_cache_that_the_machine_image_brought_along_is_taken_from_there(cloud: Cloud, bucket: str) -> None:
+    first = node(cloud)
+    first.restore()
+    compiled(cloud)
+    first.save()
+    (archive,) = stored(cloud)
+    (cloud.state / BAKED).mkdir()
+    archive.rename(cloud.state / BAKED / archive.name)
+    calls = len(cloud.aws.calls)
+    restored = node(cloud, "two", ARTIFACTS_URI=bucket).restore()
+    assert restored == {"source": "image", "bytes": len(b"compiled")}
+    assert len(cloud.aws.calls) == calls
+    assert (cloud.state / "two/engine/vllm/torch_compile_cache/4f/kernel.so").read_bytes() == b"compiled"
+
+
+def test_an_image_without_this_engines_cache_leaves_the_search_to_s3(cloud: Cloud) -> None:
+    (cloud.state / BAKED).mkdir()
+    assert node(cloud).restore() == {"source": "none"}
+    assert len(cloud.aws.calls) == 1
+    assert node(cloud, "two", ARTIFACTS_URI="").restore() == {"source": "none"}
 
 
 def test_without_a_bucket_nothing_is_kept(cloud: Cloud) -> None:
