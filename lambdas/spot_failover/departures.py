@@ -16,8 +16,8 @@ from spot_failover.messages import Settlement
 from spot_failover.notices import Notice
 from spot_failover.outcomes import OUTSIDE_INCIDENTS, Outcome, Step, disposition
 
-# What an action is asked about at a time: ten to fifteen calls, so that a function can stop between them.
-PART_NODES = 100
+# What an action is asked about at a time: ten to twenty calls, so that a function can stop between them.
+PART_NODES = 200
 PART_FLEETS = 10
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # After this long an invocation acts on no further nodes, but puts them back into the queue: the rest of the
 # function's timeout is for the calls that are out, for the record and for the queue.
-LATEST_START = timedelta(seconds=8)
+LATEST_START = timedelta(seconds=10)
 # How long a storm's throttled calls are left alone: AWS's buckets get back three to twenty tokens a second.
 PAUSE = timedelta(seconds=0.5)
 
