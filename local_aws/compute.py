@@ -9,7 +9,7 @@ from local_aws.auto_scaling import api as auto_scaling_api
 from local_aws.auto_scaling.groups import AutoScaling
 from local_aws.auto_scaling.launches import Launcher
 from local_aws.auto_scaling.lifecycle import GroupLifecycle
-from local_aws.endpoint import fast_answers
+from local_aws.endpoint import fast_answers, remembered_instances
 from local_aws.engines.commands import MODEL_DIRECTORY, PREPARED_MODEL, engine_command, engine_environment
 from local_aws.engines.tiny_model import ensure_tiny_model
 from local_aws.load_balancing import balancers as load_balancing
@@ -47,6 +47,7 @@ def install(world: World) -> None:
 
     instance_index.install()
     fast_answers.install()
+    remembered_instances.install()
     load_balancing.apply_overrides(balancing)
     auto_scaling_api.apply_overrides(groups)
     ec2_spot.apply_overrides(world, nodes, targets)

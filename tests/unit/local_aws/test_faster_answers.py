@@ -9,9 +9,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from moto.ec2.models import ec2_backends
 from moto.sqs.models import sqs_backends
 
-from local_aws.endpoint import fast_answers, fast_stores
+from local_aws.endpoint import fast_answers, fast_stores, remembered_instances
 from local_aws.nodes import instance_index
 
 NODES = 30
@@ -82,6 +83,9 @@ def test_instances_tags_and_images_are_described_as_before(ec2: Any) -> None:
     assert _answers(ec2, ids) == before
     instance_index.install()
     assert _answers(ec2, ids) == before
+    remembered_instances.install()
+    assert _answers(ec2, ids) == before
+    assert _answers(ec2, ids) == before
     # What is launched from now on is found by the index.
     more = [_launch(ec2, 2, fleet="chat")[0] for _ in range(8)]
     by_index = [_answers(ec2, more)[number] for number in (1, 4, 8)]
@@ -102,6 +106,30 @@ def test_instances_are_paged_where_it_is_asked_for_and_only_there(ec2: Any) -> N
     assert len(page["Reservations"]) == 50
     rest = ec2.describe_instances(MaxResults=1000, NextToken=page["NextToken"])
     assert len(rest["Reservations"]) == 55
+
+
+def test_remembered_instance_shows_whatever_is_done_to_it(ec2: Any) -> None:
+    remembered_instances.install()
+    node, other = _launch(ec2, 1, fleet="chat")[0], _launch(ec2, 1, fleet="chat")[0]
+
+    def described(instance_id: str = node) -> Any:
+        found = ec2.describe_instances(Filters=[{"Name": "instance-id", "Values": [instance_id]}])
+        return found["Reservations"][0]["Instances"][0]
+
+    first = described()
+    assert described() == first
+    assert described(other)["InstanceId"] == other
+    backend = ec2_backends["123456789012"]["us-east-1"]
+    # As Auto Scaling does it, without a call: a detached instance loses its group's tag.
+    backend.delete_tags([node], {"fleet": "chat"})
+    assert "Tags" not in described()
+    ec2.create_tags(Resources=[node], Tags=[{"Key": "owner", "Value": "me"}])
+    assert described()["Tags"] == [{"Key": "owner", "Value": "me"}]
+    ec2.modify_instance_attribute(InstanceId=node, SourceDestCheck={"Value": False})
+    assert (first["SourceDestCheck"], described()["SourceDestCheck"]) == (True, False)
+    backend.get_instance(node).terminate()
+    assert described()["State"]["Name"] == "terminated"
+    assert described(other)["State"]["Name"] == "running"
 
 
 def _table(dynamodb: Any) -> None:
