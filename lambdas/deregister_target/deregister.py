@@ -135,7 +135,8 @@ class Deregister:
         group = self._health.remembered(arn, now=now)
         if group is not None:
             planned = self._plan(group, going, now)
-            if not planned.held and not planned.absent:
+            # That a node is out already is not taken from memory: another function may have held it since.
+            if not planned.held and not planned.absent and not planned.out:
                 return group
         return self._read(arn, now)
 
