@@ -17,6 +17,8 @@ from local_aws.session import LocalAws
 LOOK_SECONDS = 1.0
 # A function that acted has its messages to settle and its record to write.
 QUIET_SECONDS = 3.0
+# Boots take 20 s and drains 15: by then they are reported, and what keeps the record has begun.
+REPORTED_AFTER_SECONDS = 25.0
 # After the deadline: what came too late is to be seen as that.
 AFTER_DEADLINE_SECONDS = 2.0
 
@@ -118,7 +120,11 @@ def run_storm(
         ended_at = _watch(observer, notices)
         found = outcome.reached(observer.entries, notices)
         buckets = control.throttling()["buckets"]
-        settled_at = _settled(control, contender, notices) if outcome.complete(found, notices) else ended_at
+        done = outcome.complete(found, notices)
+        settled_at = _quiet(control, contender.roles, notices) if done else ended_at
+    if done and contender.record_roles:
+        time.sleep(max(0.0, notices.last + REPORTED_AFTER_SECONDS - time.time()))
+        _quiet(control, contender.record_roles, notices)
     control.throttle(False)
     calls = [call for call in control.calls() if call["at"] >= notices.first]
     return Storm(
@@ -126,7 +132,7 @@ def run_storm(
         notices=notices,
         found=found,
         calls=outcome.count_calls(calls, roles=contender.roles, until=settled_at),
-        record_calls=outcome.count_calls(calls, roles=contender.record_roles, until=settled_at),
+        record_calls=outcome.count_calls(calls, roles=contender.record_roles, until=time.time()),
         load=load_between(sampler.samples, notices.first - 1, max(ended_at, notices.first + 1)),
         buckets={name: bucket for name, bucket in buckets.items() if bucket["taken"] or bucket["refused"]},
     )
@@ -144,9 +150,8 @@ def _watch(observer: Observer, notices: Notices) -> float:
     return over_at
 
 
-def _settled(control: Control, contender: Contender, notices: Notices) -> float:
-    """Wait until the functions call nobody any more, and return that time (an epoch second)."""
-    roles = {*contender.roles, *contender.record_roles}
+def _quiet(control: Control, roles: Sequence[str], notices: Notices) -> float:
+    """Wait until these roles call nobody any more, and return that time (an epoch second)."""
     give_up_at = notices.last + notices.seconds
     while time.time() < give_up_at:
         mine = [call["at"] for call in control.calls() if call["role"] in roles and call["by"] == "api"]

@@ -2,7 +2,7 @@
 
 An instance has some 140 fields, and moto looks for each of them in all its ways whenever it is asked. A storm
 of a thousand interruptions asks three thousand times. What is remembered holds for one state, its reason and
-one set of tags, and until the next EC2 call that changes anything: what an operator does to an instance shows.
+one set of tags, and until the next EC2 call that changes anything: what an operator does to one is seen.
 """
 
 from __future__ import annotations
