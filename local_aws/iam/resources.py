@@ -140,7 +140,7 @@ def _groups(world: World, action: str, params: Params) -> Iterable[Target]:
     name = params.get("AutoScalingGroupName")
     if name is None:
         member = backend.describe_auto_scaling_instances([params.get("InstanceId")])
-        name = member[0].autoscaling_group.name if member else "*"
+        name = member[0].auto_scaling_group_name if member else "*"
     group = backend.autoscaling_groups.get(name)
     prefix = f"arn:aws:autoscaling:{world.region}:{world.account_id}:autoScalingGroup"
     if group is None:

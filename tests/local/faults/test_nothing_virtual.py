@@ -50,6 +50,18 @@ def outcomes(plane: Plane, node: str) -> set[str]:
     return {one["outcome"] for one in plane.entries() if one["incident"] == node and "outcome" in one}
 
 
+def late_calls(plane: Plane) -> int:
+    """How often a detach was asked for, the call that nobody waits for any more included."""
+    role = plane.aws.client("lambda").get_function_configuration(
+        FunctionName="spot-failover-request_replacement"
+    )["Role"]
+    calls = plane.aws.control.calls(str(role).rsplit("/", 1)[-1])
+    slow = [one["at"] - one["seconds"] for one in calls if one["seconds"] >= LATE_ANSWER_SECONDS]
+    return sum(
+        one["action"] == "autoscaling:DetachInstances" and one["at"] >= min(slow) for one in calls if slow
+    )
+
+
 def handled(plane: Plane, node: str) -> bool:
     """Whether each of the three functions has told that its step is done."""
     known = outcomes(plane, node)
@@ -83,6 +95,7 @@ def test_an_answer_that_comes_too_late_is_none(real: Plane) -> None:
     )
     notice(real, node)
     wait_for("a handled notice", lambda: handled(real, node), seconds=45)
+    wait_for("the late answer", lambda: late_calls(real) >= 2)
     detached = [one for one in real.entries() if one["incident"] == node]
     assert {one["outcome"] for one in detached if one.get("step") == "replacement_request"} <= {
         "detached",

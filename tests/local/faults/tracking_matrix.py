@@ -80,7 +80,8 @@ class TrackingRow:
 
     def end_of(self, number: int) -> End:
         """Return what becomes of the number-th event."""
-        hit = number == self.position or (self.fault.calls is None and number > self.position)
+        lasts = self.fault.calls is None or self.fault is FOR_LONG
+        hit = number == self.position or (lasts and number > self.position)
         return ENDS[self.fault] if hit else End.AT_ONCE
 
 
@@ -90,5 +91,5 @@ def rows() -> Iterator[TrackingRow]:
     for kind, actions in CALLS.items():
         for action in actions:
             for fault in ENDS:
-                yield TrackingRow(kind, action, fault, number % 3)
+                yield TrackingRow(kind, action, fault, (number + number // len(ENDS)) % 3)
                 number += 1
