@@ -86,13 +86,16 @@ class QueueDriver:
         delivered: Delivered,
         *,
         crash_after: Sequence[int | None] = (),
-        batch: int = BATCH,
+        singly: int = 0,
         before_each: Callable[[Sequence[dict[str, Any]]], None] = lambda _: None,
     ) -> None:
-        """Deliver until the queue is empty; the k-th invocation dies after `crash_after[k]` calls."""
+        """Deliver until the queue is empty; the k-th invocation dies after `crash_after[k]` calls.
+
+        The first `singly` batches hold one message each.
+        """
         crashes = itertools.chain(crash_after, itertools.repeat(None))
         for _ in range(MOST_ROUNDS):
-            messages = self.receive(batch)
+            messages = self.receive(1 if len(delivered.batches) < singly else BATCH)
             if messages:
                 before_each(messages)
                 self.handle(messages, delivered, crash_after=next(crashes))
@@ -100,8 +103,9 @@ class QueueDriver:
             left = self._control.queue_messages(self.queue_name)
             if not left:
                 return
-            # A millisecond later: a message is visible after the instant at which its timeout ends.
-            self.clock.skip(min(message["visible_in"] for message in left) + 0.001)
+            # What comes back in the same second comes together: it takes the real time of one batch.
+            waits = sorted(message["visible_in"] for message in left)
+            self.clock.skip(max(wait for wait in waits if wait < waits[0] + 1) + 0.001)
         raise AssertionError(f"{self.queue_name} still held messages after {MOST_ROUNDS} rounds")
 
     def receive(self, batch: int = BATCH) -> list[dict[str, Any]]:

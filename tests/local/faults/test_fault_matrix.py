@@ -11,6 +11,8 @@ from tests.local.faults.matrix import ACCESS_DENIED, ANSWER_LOST, End, Part, Row
 from tests.local.faults.plane import Plane
 from tests.local.faults.playing import CHANGES, SUCCESSES, UNDER_WAY, Case, Seen, nodes_of
 
+EVERY_BATCH = 1000
+
 
 @pytest.mark.parametrize("row", list(rows()), ids=lambda row: row.name)
 def test_a_failing_call_ends_as_it_must_and_harms_nobody_else(plane: Plane, row: Row) -> None:
@@ -24,7 +26,9 @@ def test_a_failing_call_ends_as_it_must_and_harms_nobody_else(plane: Plane, row:
         if row.call.each_fleet:
             case.driver.run(case.delivered)
         else:
-            case.driver.run(case.delivered, batch=1, before_each=Batches(case, row))
+            again = row.call.follows is not None and row.call.follows.again
+            singly = EVERY_BATCH if again else len(nodes)
+            case.driver.run(case.delivered, singly=singly, before_each=Batches(case, row))
         seen = case.look()
         for number, (node, body) in enumerate(zip(nodes, bodies, strict=True)):
             ended_as(row, row.end_of(number), seen, node, body)
@@ -44,9 +48,10 @@ class Batches:
         self._refusal = row.call.follows
 
     def __call__(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Let the next batch be a cold environment's, which has to ask for everything."""
-        self._case.driver.function.end_environment()
+        """Let a new message be a cold environment's, which has to ask for everything."""
         is_new = any(message["Body"] not in self._case.delivered.receptions for message in messages)
+        if is_new:
+            self._case.driver.function.end_environment()
         refusal = self._refusal
         if refusal and (refusal.again or is_new):
             self._case.plane.aws.control.inject_fault(refusal.action, refusal.error, count=refusal.calls)
