@@ -50,8 +50,8 @@ class AutoScaling:
             # A look at a thousand members takes a while, under the lock that every call needs.
             self._wake.wait(max(_STEP_SECONDS, _REST * took))
             self._wake.clear()
-            began = time.monotonic()
             with self._world.lock:
+                began = time.monotonic()  # how long others kept the lock is no reason to rest
                 for group in list(self.lifecycle.backend.autoscaling_groups.values()):
                     if self._stopped:
                         return

@@ -68,6 +68,8 @@ class GroupLifecycle:
         for state in ("pending", "running"):
             change = group_events.instance_state_change(arn, instance_id=member.instance_id, state=state)
             self._emit(change)
+        # At once: a node that is up before anybody looks at its group again must find its hook waiting.
+        self._begin_wait(member, LAUNCHING, Lifecycle.PENDING_WAIT)
         return member
 
     def advance(self, member: Member) -> None:
