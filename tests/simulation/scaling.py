@@ -74,6 +74,7 @@ class Pace:
 
     launch: float = 1.0
     relaunch: float = 20.0  # from a launch that failed to the next
+    deregister: float = 0.5  # from a detachment to the members' leaving the group's target groups
     leave: float = 10.0  # until a member that is detached or ended has left the group's view
     health: float = 45.0  # until a group knows that a member is gone
     hook: float = 300.0  # until a launch hook that nobody completes gives a launch up
@@ -273,9 +274,16 @@ class AutoScaling:
     def _leave(self, group: Group, member: Member, state: Lifecycle) -> None:
         member.state = state
         instance_id = member.instance.instance_id
+        if state is Lifecycle.DETACHING:
+            # An activity of the group's, some time after the call; see local_aws/auto_scaling/lifecycle.py.
+            self.timeline.after(self.pace.deregister, lambda: self._deregister(group, instance_id))
+        else:
+            self._deregister(group, instance_id)
+        self.timeline.after(self.pace.leave, lambda: self._drop(group, member))
+
+    def _deregister(self, group: Group, instance_id: str) -> None:
         for arn in group.target_groups:
             self.balancing.deregister(arn, instance_id)
-        self.timeline.after(self.pace.leave, lambda: self._drop(group, member))
 
     def _drop(self, group: Group, member: Member) -> None:
         group.members.pop(member.instance.instance_id, None)

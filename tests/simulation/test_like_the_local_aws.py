@@ -221,9 +221,9 @@ def _targets(method: str, *targets: Mapping[str, Any], tg: str = "<tg>") -> Ask:
     return Ask("elbv2", method, {"TargetGroupArn": tg, "Targets": list(targets)})
 
 
-def _target_health(*nodes: str) -> Ask:
-    given = [{"Id": one} for one in nodes]
-    return Ask("elbv2", "describe_target_health", {"TargetGroupArn": "<tg>", "Targets": given}, _health)
+def _target_health(*nodes: str, after: float = 0.0) -> Ask:
+    given = {"TargetGroupArn": "<tg>", "Targets": [{"Id": one} for one in nodes]}
+    return Ask("elbv2", "describe_target_health", given, _health, after=after)
 
 
 def _filtered(**filters: list[str]) -> dict[str, Any]:
@@ -254,6 +254,7 @@ FLEETS = (
     _target_health("<node0>"),
     _detach("<node0>"),
     _target_health("<node0>"),
+    _target_health("<node0>", after=2.0),
     _detach("<node0>"),
     Ask("autoscaling", "describe_auto_scaling_groups", {"AutoScalingGroupNames": [NAME]}, _groups),
     _targets("deregister_targets", {"Id": "<node1>", "Port": 9001}),

@@ -15,9 +15,10 @@ from typing import Any
 def test_a_node_is_unready_until_a_completion_was_answered_and_then_tells_its_group(
     kit: Any, make_node: Any, aws: Any
 ) -> None:
-    node = make_node(start_seconds=0.5)
+    node = make_node(start_seconds=1.5)
     kit.eventually(lambda: node.health() == 503, what="answering while the engine starts")
-    assert (node.status()["state"], node.status()["reason"]) == ("starting", "the engine is starting")
+    told = kit.eventually(lambda: (s := node.status())["reason"] == "the engine is starting" and s)
+    assert told["state"] == "starting"
     node.wait_ready()
     kit.eventually(lambda: node.status()["hook"]["result"] == "completed")
     assert aws.calls == [
