@@ -32,15 +32,10 @@ class Trait(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All processes at one moment (epoch seconds).
-
-    `recorded_bytes` is what the local AWS keeps on purpose, so that tests can ask for it: its own record of
-    everything that happened.
-    """
+    """All processes at one moment (epoch seconds)."""
 
     at: float
     readings: tuple[Reading, ...]
-    recorded_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +91,7 @@ def trends(samples: Sequence[Sample], *, witness: str | None = None) -> list[Tre
             continue
         found += _of_readings(label, series, span)
     agents = [
-        (sample.at, reading, 0)
+        (sample.at, reading)
         for sample in samples
         for reading in sample.readings
         if reading.part is Part.AGENT and reading.name != witness
@@ -106,7 +101,7 @@ def trends(samples: Sequence[Sample], *, witness: str | None = None) -> list[Tre
     return [*found, _trend("all processes", Trait.PROCESSES, counts, span)]
 
 
-_Series = list[tuple[float, Reading, int]]
+_Series = list[tuple[float, Reading]]
 
 
 def _lasting(samples: Sequence[Sample], span: tuple[float, float]) -> dict[tuple[Part, str, str], _Series]:
@@ -114,9 +109,7 @@ def _lasting(samples: Sequence[Sample], span: tuple[float, float]) -> dict[tuple
     by_process: dict[tuple[int, int], _Series] = {}
     for sample in samples:
         for reading in sample.readings:
-            by_process.setdefault((reading.pid, reading.started), []).append(
-                (sample.at, reading, sample.recorded_bytes if reading.part is Part.SERVER else 0)
-            )
+            by_process.setdefault((reading.pid, reading.started), []).append((sample.at, reading))
     lasting = [
         series
         for series in by_process.values()
@@ -135,15 +128,15 @@ def _lasting(samples: Sequence[Sample], span: tuple[float, float]) -> dict[tuple
 
 
 def _of_readings(who: str, series: _Series, span: tuple[float, float]) -> list[Trend]:
-    figures: dict[Trait, Callable[[Reading, int], float]] = {
-        Trait.MEMORY: lambda reading, recorded: float(reading.memory_bytes - recorded),
-        Trait.THREADS: lambda reading, _: float(reading.threads),
-        Trait.DESCRIPTORS: lambda reading, _: float(reading.descriptors),
+    figures: dict[Trait, Callable[[Reading], float]] = {
+        Trait.MEMORY: lambda reading: float(reading.memory_bytes),
+        Trait.THREADS: lambda reading: float(reading.threads),
+        Trait.DESCRIPTORS: lambda reading: float(reading.descriptors),
     }
     # A process that came later is judged by its own life.
     own = (max(span[0], series[0][0]), min(span[1], series[-1][0])) if series else span
     return [
-        _trend(who, trait, [(at, figure(reading, recorded)) for at, reading, recorded in series], own)
+        _trend(who, trait, [(at, figure(reading)) for at, reading in series], own)
         for trait, figure in figures.items()
     ]
 

@@ -113,7 +113,7 @@ def under_traffic(
     )
     with (
         ClientProcesses(plan, processes=profile.client_processes) as clients,
-        Sampler(aws.control, server_pid=aws.pid) as sampler,
+        Sampler(server_pid=aws.pid) as sampler,
     ):
         yield Stage(clients=clients, sampler=sampler, rounds=rounds)
 

@@ -9,7 +9,6 @@ from typing import Self
 
 from bench.endurance.flatness import Sample
 from bench.endurance.processes import Part, read_all
-from local_aws.control_client import Control
 
 SAMPLE_SECONDS = 3.0
 
@@ -17,8 +16,7 @@ SAMPLE_SECONDS = 3.0
 class Sampler:
     """A context manager; inside it samples are taken."""
 
-    def __init__(self, control: Control, *, server_pid: int, seconds: float = SAMPLE_SECONDS) -> None:
-        self._control = control
+    def __init__(self, *, server_pid: int, seconds: float = SAMPLE_SECONDS) -> None:
         self._server_pid = server_pid
         self._seconds = seconds
         self._samples: list[Sample] = []
@@ -48,5 +46,4 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
-            recorded = 0
-            self._samples.append(Sample(time.time(), read_all(self._server_pid), recorded))
+            self._samples.append(Sample(time.time(), read_all(self._server_pid)))

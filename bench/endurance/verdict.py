@@ -147,9 +147,6 @@ def report(run: Run) -> dict[str, Any]:
         "seconds_from_first_to_last_notice": max(notices) - min(notices) if notices else 0.0,
         "requests": summarize(run.records, run.interruptions),
         "growth": [_trend_row(trend) for trend in run.trends],
-        "recorded_megabytes": [
-            each.recorded_bytes / MEGABYTE for each in (*run.samples[:1], *run.samples[-1:])
-        ],
         "checks": [{"name": c.name, "result": c.result.value, "says": c.says} for c in checks],
         "versions": run.versions,
         "machine": run.machine,

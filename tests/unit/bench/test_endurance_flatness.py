@@ -26,8 +26,8 @@ def reading(
     )
 
 
-def sample(place: int, *readings: Reading, recorded: float = 0.0) -> Sample:
-    return Sample(1000.0 + place * SECONDS, readings, int(recorded * MEGABYTE))
+def sample(place: int, *readings: Reading) -> Sample:
+    return Sample(1000.0 + place * SECONDS, readings)
 
 
 def quiet(place: int) -> tuple[Reading, ...]:
@@ -114,21 +114,6 @@ def test_processes_that_stay_behind_are_found() -> None:
         for place in range(COUNT)
     ]
     assert growing(trends(samples, witness=WITNESS)) == [("all processes", Trait.PROCESSES)]
-
-
-def test_what_the_local_aws_records_on_purpose_is_no_growth_but_what_comes_on_top_is() -> None:
-    def run(per_sample: float) -> list[Trend]:
-        return trends(
-            [
-                sample(
-                    place, reading(Part.SERVER, pid=1, memory=300 + per_sample * place), recorded=0.2 * place
-                )
-                for place in range(COUNT)
-            ]
-        )
-
-    assert growing(run(0.2)) == []
-    assert growing(run(0.4)) == [("local AWS", Trait.MEMORY)]
 
 
 def test_function_that_started_late_is_judged_by_its_own_life_and_a_short_one_not_at_all() -> None:
