@@ -17,19 +17,16 @@ PREFIX = "spot-failover-"
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to answer notices, deployed. Roles are those of its functions.
-
-    `actions` are the requests that a lone interruption needs, by IAM action: all of them, or the first.
-    """
+    """One way to answer notices, deployed. Roles are those of its functions."""
 
     name: str
     functions: Sequence[str]
     roles: Sequence[str]
     record_roles: Sequence[str]
-    actions: Sequence[str]
+    """Of those that keep the record of incidents and act on nothing."""
 
 
-PLAIN = Contender("plain Auto Scaling", (), (), (), ())
+PLAIN = Contender("plain Auto Scaling", (), (), ())
 
 
 def deploy_ours(aws: LocalAws) -> Contender:
@@ -42,7 +39,6 @@ def deploy_ours(aws: LocalAws) -> Contender:
         functions=names,
         roles=[roles[name] for name in names],
         record_roles=[roles[key] for name in RECORD_FUNCTIONS if (key := f"{PREFIX}{name}") in roles],
-        actions=("elasticloadbalancing:DeregisterTargets", "ssm:SendCommand", "autoscaling:DetachInstances"),
     )
 
 
@@ -55,7 +51,6 @@ def deploy_published(aws: LocalAws, *, concurrency: int) -> Contender:
         functions=(FUNCTION,),
         roles=(_roles(aws)[FUNCTION],),
         record_roles=(),
-        actions=("autoscaling:DetachInstances",),
     )
 
 

@@ -100,8 +100,10 @@ def measure(options: Options, console: Console) -> tuple[dict[str, Any], list[Ve
     lone = _lone_interruptions(folder, options, tell)
     ours = _our_storms(folder, options, tell)
     plain, plain_whole, published = _baselines(folder, options, tell)
-    names = ("ours", ours[-1]), ("published", published)
-    medians = {key: lone[each.contender.name]["last_request_seconds"]["median"] for key, each in names}
+    medians = {
+        "ours": lone[ours[-1].contender.name]["last_seconds"]["median"],
+        "published": lone[published.contender.name]["first_seconds"]["median"],
+    }
     verdicts = judge(ours, published, single=medians)
     console.print()
     tables.show(console, contenders=[ours[-1], published, plain], ours=ours, single=lone, verdicts=verdicts)

@@ -101,12 +101,10 @@ def _sizes(storms: Sequence[Storm]) -> Table:
 
 
 def _single(single: Mapping[str, Any]) -> Table:
-    table = _table("One interruption, warm: notice to a granted request, ms", "", "min", "median", "max")
+    table = _table("One interruption, warm: ms from the notice", "", "min", "median", "max")
     for name, told in single.items():
-        for action, figures in {
-            **told["requests_seconds"],
-            "the last of them": told["last_request_seconds"],
-        }.items():
+        rows = {**told["seconds"], "first": told["first_seconds"], "last": told["last_seconds"]}
+        for action, figures in rows.items():
             shown = (f"{figures[key] * 1000:.0f}" for key in ("least", "median", "most"))
             table.add_row(f"{name}: {action}", *shown)
         table.add_section()

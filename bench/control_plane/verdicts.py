@@ -27,7 +27,7 @@ def judge(
 ) -> list[Verdict]:
     """Judge storms of growing size, the last of the published pattern's size.
 
-    `single` has the medians of one warm interruption: "ours" (last request) and "published" (first one).
+    `single` has the medians of one warm interruption: "ours" (last action) and "published" (first one).
     """
     largest = ours[-1]
     verdicts = [_nobody_missed(largest), _faster(largest, published), _fewer_calls(largest, published)]
@@ -82,7 +82,7 @@ def _does_not_grow(what: str, figures: Sequence[tuple[int, float]]) -> Verdict:
 def _single(medians: Mapping[str, float]) -> Verdict:
     ours, published = medians["ours"], medians["published"]
     return Verdict(
-        "one interruption, warm: our last request no later than the published pattern's first",
+        "one interruption, warm: our last action no later than the published pattern's first",
         ours <= published,
         f"{ours * 1000:.0f} ms against {published * 1000:.0f} ms",
     )

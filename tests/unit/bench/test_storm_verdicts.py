@@ -8,7 +8,7 @@ from bench.control_plane.outcome import Action, CallCount, Notices
 from bench.control_plane.storms import Storm
 from bench.control_plane.verdicts import judge
 
-NOBODY = Contender("somebody", (), (), (), ())
+NOBODY = Contender("somebody", (), (), ())
 
 
 def storm(nodes: int, *, seconds: float, calls: int, missed: int = 0) -> Storm:
