@@ -34,6 +34,7 @@ class Fleets:
         self._fresh: dict[str, deque[str]] = defaultdict(deque)
         self._steady: dict[str, list[str]] = {}
         self._fleet_of: dict[str, str] = {}
+        self.image = str(self._ec2.describe_images(MaxResults=5)["Images"][0]["ImageId"])
         self.fleets = self._make(names)
         wait_for("healthy bare nodes", self._healthy)
         for fleet in self.fleets:
@@ -60,6 +61,15 @@ class Fleets:
     def wait_until_in_service(self, group: str, nodes: int) -> None:
         """Wait until a group, of the fleets or not, has as many members in service."""
         wait_for(f"{nodes} members of {group}", lambda: len(self.members_of(group)) == nodes)
+
+    def wait_until_deregistered(self, instance_id: str) -> None:
+        """Wait until a detachment has taken a node out of its target groups, which it does a moment later."""
+
+        def left() -> bool:
+            mine = [one["state"] for one in self._aws.control.targets() if one["target"] == instance_id]
+            return set(mine) <= {"draining", "unused"}
+
+        wait_for(f"{instance_id} out of its target groups", left)
 
     def put_back(self, instance_id: str) -> None:
         """Let a node that is still in service in its group be taken again."""
@@ -103,11 +113,10 @@ class Fleets:
         vpc = subnets["Subnets"][0]["VpcId"]
         made = self._elbv2.create_load_balancer(Name="faults", Subnets=ids, Scheme="internal")
         balancer = made["LoadBalancers"][0]["LoadBalancerArn"]
-        image = self._ec2.describe_images()["Images"][0]["ImageId"]
         self._ec2.create_launch_template(
             LaunchTemplateName="bare",
             LaunchTemplateData={
-                "ImageId": image,
+                "ImageId": self.image,
                 "InstanceType": "g5.xlarge",
                 "InstanceMarketOptions": {"MarketType": "spot"},
             },

@@ -61,7 +61,7 @@ class Plane:
         ec2 = self.aws.client("ec2")
         tags = [{"Key": FLEET_TAG, "Value": fleet}] if fleet else [{"Key": "Name", "Value": "somebody's"}]
         answer = ec2.run_instances(
-            ImageId=ec2.describe_images()["Images"][0]["ImageId"],
+            ImageId=self.fleets.image,
             MinCount=1,
             MaxCount=1,
             InstanceType="t3.micro",

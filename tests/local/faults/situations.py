@@ -76,6 +76,7 @@ def detached(plane: Plane, function: str) -> str:
     plane.aws.client("autoscaling").detach_instances(
         AutoScalingGroupName=next(iter(plane)).group, InstanceIds=[node], ShouldDecrementDesiredCapacity=False
     )
+    plane.fleets.wait_until_deregistered(node)
     plane.fleets.gone_from_its_group(node)
     return node
 

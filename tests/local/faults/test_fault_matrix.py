@@ -26,8 +26,8 @@ def test_a_failing_call_ends_as_it_must_and_harms_nobody_else(plane: Plane, row:
         if row.call.each_fleet:
             case.driver.run(case.delivered)
         else:
-            again = row.call.follows is not None and row.call.follows.again
-            singly = EVERY_BATCH if again else len(nodes)
+            # What has to be refused first is refused to one message and no other.
+            singly = EVERY_BATCH if row.call.follows else len(nodes)
             case.driver.run(case.delivered, singly=singly, before_each=Batches(case, row))
         seen = case.look()
         for number, (node, body) in enumerate(zip(nodes, bodies, strict=True)):
