@@ -44,10 +44,17 @@ class Fleets:
             and set(node.target_states.values()) == {"healthy"}
         ]
 
+    def managed(self) -> set[str]:
+        """Return the nodes that Systems Manager knows: until then no command reaches one."""
+        known = self.aws.client("ssm").describe_instance_information()["InstanceInformationList"]
+        return {each["InstanceId"] for each in known}
+
     def whole(self, nodes: int) -> list[NodeView]:
-        """Wait until so many nodes serve, and return them. Raises FleetsNotReadyError."""
+        """Wait until so many nodes serve and can be told, and return them. Raises FleetsNotReadyError."""
         give_up_at = time.monotonic() + READY_SECONDS
-        while len(found := self.serving()) < nodes:
+        while len(found := self.serving()) < nodes or not self.managed().issuperset(
+            node.instance_id for node in found
+        ):
             if time.monotonic() > give_up_at:
                 raise FleetsNotReadyError(f"{len(found)} of {nodes} nodes serve after {READY_SECONDS:g} s")
             time.sleep(0.5)

@@ -97,9 +97,9 @@ def measure(options: Options, console: Console) -> tuple[dict[str, Any], list[Ve
     folder = (OUT / "storm").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     began = datetime.now(UTC)
-    lone = _lone_interruptions(folder, options, tell)
     ours = _our_storms(folder, options, tell)
     plain, plain_whole, published = _baselines(folder, options, tell)
+    lone = _lone_interruptions(folder, options, tell)
     medians = {
         "ours": lone[ours[-1].contender.name]["last_seconds"]["median"],
         "published": lone[published.contender.name]["first_seconds"]["median"],
