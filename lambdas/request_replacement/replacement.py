@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_autoscaling import AutoScalingClient
 
 DETACH_LIMIT = 19  # instance ids of one DetachInstances, by its schema (its text says 20)
+DETACH = "autoscaling:DetachInstances"
 DETACHABLE = frozenset({"InService", "Standby"})
 ENTERING_STANDBY = "EnteringStandby"  # detachable in a moment
 GONE = frozenset({"Detaching", "Detached"})
@@ -66,6 +67,16 @@ def judge(membership: Membership | None, group_name: str) -> ActionResult | None
     )
 
 
+def perhaps_by_us(result: ActionResult) -> ActionResult:
+    """Return the result of a request that was made before: who is out already may be so by our own call.
+
+    The record or the answer of that got lost; the sweeper takes `action` for what it is, a call of ours.
+    """
+    if result.outcome is not Outcome.ALREADY_DETACHED:
+        return result
+    return replace(result, detail={**result.detail, "action": DETACH, "repeated": True})
+
+
 class RequestReplacement:
     """Detaches departing nodes. An instance can leave its group only once, so a repeat launches nothing."""
 
@@ -87,6 +98,10 @@ class RequestReplacement:
                 results |= answers
                 if any(disposition(answer.outcome) is not Disposition.DONE for answer in answers.values()):
                     self._directory.forget(group.fleet)
+        for departure in departures:
+            if departure.repeated:
+                key = departure.node.instance_id
+                results[key] = perhaps_by_us(results[key])
         return results
 
     def _detach(self, group_name: str, instance_ids: Sequence[str]) -> dict[str, ActionResult]:
@@ -95,12 +110,17 @@ class RequestReplacement:
         except AwsCallError as error:
             if not _refuses_an_instance(error):
                 return dict.fromkeys(instance_ids, failure(error))
+            repeated = error.repeated
         try:
             memberships = self._memberships(instance_ids)
         except AwsCallError as error:
             return dict.fromkeys(instance_ids, failure(error))
         verdicts = {key: judge(memberships.get(key), group_name) for key in instance_ids}
-        results = {key: verdict for key, verdict in verdicts.items() if verdict}
+        results = {
+            key: perhaps_by_us(verdict) if repeated else verdict
+            for key, verdict in verdicts.items()
+            if verdict
+        }
         return results | self._detach_rest(group_name, [key for key in instance_ids if key not in results])
 
     def _detach_rest(self, group_name: str, instance_ids: Sequence[str]) -> dict[str, ActionResult]:
@@ -115,7 +135,7 @@ class RequestReplacement:
         return {key: self._detach_rest(group_name, [key])[key] for key in instance_ids}
 
     def _detach_call(self, group_name: str, instance_ids: Sequence[str]) -> dict[str, ActionResult]:
-        with aws_call("autoscaling:DetachInstances"):
+        with aws_call(DETACH):
             self._autoscaling.detach_instances(
                 AutoScalingGroupName=group_name,
                 InstanceIds=list(instance_ids),

@@ -14,7 +14,7 @@ from spot_failover.fleets import Node
 from spot_failover.incidents import Entry
 from spot_failover.messages import Settlement
 from spot_failover.notices import Notice
-from spot_failover.outcomes import OUTSIDE_INCIDENTS, Outcome, Step, disposition
+from spot_failover.outcomes import OUTSIDE_INCIDENTS, Disposition, Outcome, Step, disposition
 
 # What an action is asked about at a time: ten to twenty calls, so that a function can stop between them.
 PART_NODES = 200
@@ -23,11 +23,15 @@ PART_FLEETS = 10
 
 @dataclass(frozen=True)
 class Departure:
-    """A node of ours that is going, and by when."""
+    """A node of ours that is going, and by when.
+
+    `repeated`: its message was received before, and what was done then may not be on record.
+    """
 
     node: Node
     noticed_at: datetime
     deadline: datetime
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,15 @@ def earliest_notices(notices: Iterable[Notice]) -> dict[str, Notice]:
     return chosen
 
 
-def triage(notice: Notice, node: Node | None, *, now: datetime) -> Departure | ActionResult:
+def triage(
+    notice: Notice, node: Node | None, *, now: datetime, repeated: bool = False
+) -> Departure | ActionResult:
     """Return the departure to act on, or the result where there is nothing to do: foreign, or too late."""
     if node is None:
         return ActionResult(Outcome.FOREIGN)
     if now >= notice.deadline:
         return ActionResult(Outcome.MISSED)
-    return Departure(node, notice.noticed_at, notice.deadline)
+    return Departure(node, notice.noticed_at, notice.deadline, repeated)
 
 
 def failure(error: AwsCallError) -> ActionResult:
@@ -90,6 +96,17 @@ def failed_lookup(error: AwsCallError, notice: Notice, *, now: datetime) -> Acti
     if now >= notice.deadline:
         return ActionResult(Outcome.FAILED, {**result.detail, "missed": True})
     return result
+
+
+def unrecorded(result: ActionResult, notice: Notice, *, now: datetime) -> ActionResult:
+    """Return the result, where it must not be lost, of what was done and could not be recorded.
+
+    It comes back, and is done and recorded again; past the deadline it is for somebody to look at.
+    """
+    if disposition(result.outcome) is not Disposition.DONE:
+        return result
+    outcome = Outcome.RETRYING if now < notice.deadline else Outcome.FAILED
+    return ActionResult(outcome, {**result.detail, "unrecorded": result.outcome.value})
 
 
 def by_fleet(departures: Iterable[Departure]) -> dict[str, list[Departure]]:

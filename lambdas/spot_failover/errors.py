@@ -63,10 +63,15 @@ class MalformedMessageError(SpotFailoverError):
 
 
 class AwsCallError(SpotFailoverError):
-    """A call to AWS failed. `action` as IAM writes it, `code` as the service answered it."""
+    """A call to AWS failed. `action` as IAM writes it, `code` as the service answered it.
 
-    def __init__(self, action: str, code: str, message: str) -> None:
+    `repeated`: botocore made it more than once, and an earlier attempt may have done what this one was
+    refused for.
+    """
+
+    def __init__(self, action: str, code: str, message: str, *, repeated: bool = False) -> None:
         super().__init__(f"{action}: {code}: {message}")
+        self.repeated = repeated
         self.action = action
         self.code = code
 
@@ -88,9 +93,11 @@ def classify(error: BotoCoreError | ClientError, *, action: str) -> AwsCallError
         return kind(action, type(error).__name__, str(error))
     code = error.response.get("Error", {}).get("Code", "Unknown")
     message = error.response.get("Error", {}).get("Message", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    metadata = error.response.get("ResponseMetadata", {})
+    status = metadata.get("HTTPStatusCode", 0)
     passing = code in RETRYABLE_CODES | THROTTLING_CODES | TRANSIENT_CODES or status >= 500 or status == 429
-    return (RetryableAwsError if passing else PermanentAwsError)(action, code, message)
+    kind = RetryableAwsError if passing else PermanentAwsError
+    return kind(action, code, message, repeated=metadata.get("RetryAttempts", 0) > 0)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -14,7 +14,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from spot_failover.batches import chunks
-from spot_failover.errors import RetryableAwsError, aws_call
+from spot_failover.errors import AwsCallError, RetryableAwsError, aws_call
 from spot_failover.incidents import Entry, Incident, fold, fold_all
 from spot_failover.outcomes import Outcome, Step
 from spot_failover.timestamps import format_milliseconds, parse_utc
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 BATCH_WRITE_LIMIT = 25  # items, by DynamoDB's API reference
 UNPROCESSED_PAUSES = (0.1, 0.4)  # seconds before each further attempt at items a batch left over
+# When a write has failed, no further one is begun after this long: a table that hangs must not use up the
+# function's timeout.
+LONGEST_SECONDS = 4.0
 KEY, SORT = "incident", "entry"
 # On what the functions of a notice write, until the incident is closed: only such items are in the index.
 OPEN = "open_incident"
+_Key = tuple[str, str]
 _OPENING = frozenset({Step.DEREGISTER, Step.DRAIN_COMMAND, Step.REPLACEMENT_REQUEST})
 
 
@@ -55,10 +59,30 @@ class IncidentTable:
         return self._table
 
     def write(self, entries: Iterable[Entry]) -> None:
-        """Put all entries, one call for 25. The same entry again changes nothing. Raises AwsCallError."""
-        items = {(entry.incident, _sort_key(entry)): self.item(entry) for entry in entries}
+        """Put all entries, one call for 25. The same entry again changes nothing.
+
+        Raises the first AwsCallError, when the others' are tried.
+        """
+        for error in self.write_each(list(entries)).values():
+            raise error
+
+    def write_each(self, entries: Sequence[Entry]) -> dict[int, AwsCallError]:
+        """Put all entries as `write` does; return why some were not written, by their index: none is lost
+        for another's sake.
+        """
+        items = {_key(item): item for item in map(self.item, entries)}
+        failed: dict[_Key, AwsCallError] = {}
+        error: AwsCallError | None = None
+        stop_at = time.monotonic() + LONGEST_SECONDS
         for chunk in chunks(list(items.values()), BATCH_WRITE_LIMIT):
-            self._write_batch([{"PutRequest": {"Item": item}} for item in chunk])
+            if error and time.monotonic() >= stop_at:
+                failed |= dict.fromkeys(map(_key, chunk), error)
+                continue
+            refused = self._write_chunk(chunk)
+            failed |= refused
+            error = next(iter(refused.values()), error)
+        keys = [(entry.incident, _sort_key(entry)) for entry in entries]
+        return {index: failed[key] for index, key in enumerate(keys) if key in failed}
 
     def incident(self, incident: str) -> Incident | None:
         """Return one node's incident, read consistently, or None. Raises AwsCallError."""
@@ -115,16 +139,25 @@ class IncidentTable:
                 return _refused_claim(error)
         return Claim.MADE
 
-    def _write_batch(self, requests: list[Any]) -> None:
-        for pause in (*UNPROCESSED_PAUSES, None):
-            with aws_call("dynamodb:BatchWriteItem"):
-                answer = self._dynamodb.batch_write_item(RequestItems={self._table: requests})
-            requests = answer.get("UnprocessedItems", {}).get(self._table, [])
-            if not requests:
-                return
-            if pause is not None:
-                time.sleep(pause)
-        raise RetryableAwsError("dynamodb:BatchWriteItem", "UnprocessedItems", f"{len(requests)} left over")
+    def _write_chunk(self, items: Sequence[dict[str, Any]]) -> dict[_Key, AwsCallError]:
+        """Put a batch's worth; return what was not written. What is refused for one item is put singly."""
+        requests: list[Any] = [{"PutRequest": {"Item": item}} for item in items]
+        try:
+            for pause in (*UNPROCESSED_PAUSES, None):
+                with aws_call("dynamodb:BatchWriteItem"):
+                    answer = self._dynamodb.batch_write_item(RequestItems={self._table: requests})
+                requests = answer.get("UnprocessedItems", {}).get(self._table, [])
+                if not requests:
+                    return {}
+                if pause is not None:
+                    time.sleep(pause)
+        except AwsCallError as error:
+            if error.code == "ValidationException" and len(items) > 1:
+                singly = [self._write_chunk([item]) for item in items]
+                return {key: one for refused in singly for key, one in refused.items()}
+            return {_key(one["PutRequest"]["Item"]): error for one in requests}
+        left = RetryableAwsError("dynamodb:BatchWriteItem", "UnprocessedItems", f"{len(requests)} left over")
+        return {_key(one["PutRequest"]["Item"]): left for one in requests}
 
     def _query(self, **query: Any) -> list[Entry]:
         with aws_call("dynamodb:Query"):
@@ -174,6 +207,10 @@ def _refused_claim(error: ClientError) -> Claim:
             error.response["Error"]["Code"] = "TransactionConflictException"
         raise error
     return Claim.REPLACEMENT_TAKEN if codes[0] == "ConditionalCheckFailed" else Claim.DEPARTURE_TAKEN
+
+
+def _key(item: Mapping[str, Any]) -> _Key:
+    return item[KEY]["S"], item[SORT]["S"]
 
 
 def _sort_key(entry: Entry) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,13 @@ class NoticeFunction:
         telemetry = Telemetry(namespace=self._settings.metrics_namespace)
         messages = self._gatherer.gather(delivered(event))
         notices, settlements = self._parse(messages, telemetry)
-        results = self._results(departures.earliest_notices(notices.values()), telemetry, begun)
+        repeated = {
+            notices[one.message_id].instance_id
+            for one in messages
+            if one.receive_count > 1 and one.message_id in notices
+        }
+        chosen = departures.earliest_notices(notices.values())
+        results = self._results(chosen, repeated, telemetry, begun)
         for message_id, notice in notices.items():
             result = results[notice.instance_id]
             settlements[message_id] = departures.settlement(result, deadline=notice.deadline)
@@ -94,19 +100,24 @@ class NoticeFunction:
         return notices, settlements
 
     def _results(
-        self, notices: Mapping[str, Notice], telemetry: Telemetry, begun: datetime
+        self, notices: Mapping[str, Notice], repeated: Collection[str], telemetry: Telemetry, begun: datetime
     ) -> dict[str, ActionResult]:
         nodes, results = self._look_up(notices, now=begun)
         going: list[Departure] = []
         now = self._clock()
         for key in notices.keys() - results.keys():
-            verdict = departures.triage(notices[key], nodes.get(key), now=now)
+            again = key in repeated
+            verdict = departures.triage(notices[key], nodes.get(key), now=now, repeated=again)
             if isinstance(verdict, Departure):
                 going.append(verdict)
             else:
                 results[key] = verdict
         results |= self._act(going, begun)
-        self._tell(notices, nodes, results, telemetry)
+        lost = self._tell(notices, nodes, results, telemetry)
+        if self._step is Step.REPLACEMENT_REQUEST:
+            # Without a record that it was us who detached it, nobody would ever end a node that lives on.
+            now = self._clock()
+            results |= {key: departures.unrecorded(results[key], notices[key], now=now) for key in lost}
         return results
 
     def _look_up(
@@ -160,7 +171,8 @@ class NoticeFunction:
         nodes: Mapping[str, Node],
         results: Mapping[str, ActionResult],
         telemetry: Telemetry,
-    ) -> None:
+    ) -> set[str]:
+        """Log, count and record what came of each notice; return the nodes whose entry was not written."""
         at = self._clock()
         entries: list[Entry] = []
         for key, result in results.items():
@@ -178,4 +190,4 @@ class NoticeFunction:
             )
             entry = departures.entry(self._step, notices[key], node, result, at=at)
             entries += [entry] if entry else []
-        record(entries, table=self._table, telemetry=telemetry)
+        return record(entries, table=self._table, telemetry=telemetry)

@@ -175,6 +175,8 @@ class Client:
             try:
                 return self._network.request(operation, parameters, serve)
             except (ClientError, ConnectTimeoutError, ReadTimeoutError) as error:
+                if isinstance(error, ClientError):
+                    error.response["ResponseMetadata"]["RetryAttempts"] = attempt - 1
                 if attempt == self._attempts or not _is_tried_again(error):
                     raise
                 # Exponential backoff with full jitter, base 2, at most 20 s.

@@ -120,6 +120,36 @@ def test_a_transaction_that_fails_otherwise_is_an_error(
         )
 
 
+def test_a_refused_item_and_a_throttled_batch_keep_no_other_entry_from_the_table(
+    aws: Aws, table: IncidentTable
+) -> None:
+    def of(*incidents: str) -> Any:
+        def when(call: Any) -> bool:
+            items = [one["PutRequest"]["Item"]["incident"]["S"] for one in call["RequestItems"]["incidents"]]
+            return bool({*incidents} & {*items})
+
+        return when
+
+    entries = [entry(f"i-{number}") for number in range(80)]
+    aws.journal.fail("batch_write_item", "ValidationException", when=of("i-3"))
+    aws.journal.fail("batch_write_item", "ThrottlingException", when=of("i-30"))
+    failed = table.write_each(entries)
+    assert failed.keys() == {3, *range(25, 50)}
+    assert isinstance(failed[3], PermanentAwsError)
+    assert isinstance(failed[30], RetryableAwsError)
+    written = {one.incident for one in table.incidents_of_fleet("chat", since=NOTICED)}
+    assert written == {one.incident for index, one in enumerate(entries) if index not in failed}
+
+
+def test_a_table_that_hangs_is_not_waited_for_batch_after_batch(
+    aws: Aws, table: IncidentTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incident_table, "LONGEST_SECONDS", 0)
+    aws.journal.fail("batch_write_item", "RequestTimeout")
+    assert len(table.write_each([entry(f"i-{number}") for number in range(80)])) == 80
+    assert len(aws.journal.of("batch_write_item")) == 1
+
+
 class Leaving:
     """Leaves items over, as DynamoDB does under load."""
 

@@ -12,8 +12,9 @@ from request_replacement.replacement import Membership, RequestReplacement, judg
 from spot_failover.fleets import FleetDirectory
 from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Outcome, Step
+from sweep_incidents.judgement import is_ours_to_end
 
-from tests.unit.lambdas.fake_aws import TAG, Aws
+from tests.unit.lambdas.fake_aws import NOTICED, TAG, Aws
 from tests.unit.lambdas.fake_services import client_error
 
 Notice = Callable[..., dict[str, Any]]
@@ -126,6 +127,69 @@ def test_a_detach_whose_answer_got_lost_launches_once(
     assert aws.deliver(function) == []
     assert aws.groups.launches == 1
     assert aws.outcome(Step.REPLACEMENT_REQUEST, node) is Outcome.ALREADY_DETACHED
+
+
+def test_a_detach_whose_record_is_lost_comes_back_and_is_known_as_ours(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.journal.fail("batch_write_item", "ThrottlingException", times=1)
+    aws.send(notice_event(node))
+    assert len(aws.deliver(function)) == 1
+    assert aws.incident(node) is None
+    aws.now += timedelta(seconds=1)
+    assert aws.deliver(function, receive_count=2) == []
+    assert aws.groups.launches == 1
+    incident = aws.incident(node)
+    assert incident is not None
+    assert incident.outcomes == {Step.REPLACEMENT_REQUEST: Outcome.ALREADY_DETACHED}
+    assert is_ours_to_end(incident)
+
+
+def test_a_record_that_cannot_be_written_until_the_deadline_is_a_dead_letter(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.journal.fail("batch_write_item", "ThrottlingException")
+    aws.send(notice_event(node))
+    for seconds in (1, 60, 119):
+        aws.now = NOTICED + timedelta(seconds=seconds)
+        assert len(aws.deliver(function)) == 1
+    aws.now = NOTICED + timedelta(seconds=120)
+    assert aws.deliver(function) == []
+    assert [reason for _, reason in aws.dead_letters()] == ["failed: unrecorded=missed"]
+
+
+def test_who_was_out_at_the_first_look_was_not_taken_out_by_us(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    del aws.groups.members[node]
+    aws.send(notice_event(node))
+    assert aws.deliver(function) == []
+    incident = aws.incident(node)
+    assert incident is not None
+    assert not is_ours_to_end(incident)
+
+
+def test_a_detach_that_botocore_itself_made_twice_is_known_as_ours(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    del aws.groups.members[node]
+
+    def refused_at_the_second_attempt(**_: Any) -> Any:
+        error = client_error("DetachInstances", "ValidationError")
+        error.response["ResponseMetadata"]["RetryAttempts"] = 1
+        raise error
+
+    aws.groups.detach_instances = refused_at_the_second_attempt  # type: ignore[method-assign]
+    aws.send(notice_event(node))
+    assert aws.deliver(function) == []
+    incident = aws.incident(node)
+    assert incident is not None
+    assert incident.outcomes == {Step.REPLACEMENT_REQUEST: Outcome.ALREADY_DETACHED}
+    assert is_ours_to_end(incident)
 
 
 def test_memberships_that_cannot_be_read_bring_all_back(
