@@ -46,15 +46,21 @@ def target_groups(
 
 
 def combine(results: Sequence[tuple[str, ActionResult]]) -> ActionResult:
-    """Return one node's result over all its target groups: what is left to do outweighs what is done."""
-    weight = {Disposition.DEAD_LETTER: 0, Disposition.RETRY: 1, Disposition.DONE: 3}
+    """Return one node's result over all its target groups: what is left to do outweighs what is done.
+
+    What one group refuses for good is not the end while another is to be left yet; it stands in the detail.
+    """
+    weight = {Disposition.RETRY: 0, Disposition.DEAD_LETTER: 2, Disposition.DONE: 3}
     held = [result for _, result in results if result.outcome is Outcome.HELD]
     worst = min(
         (result for _, result in results),
-        key=lambda result: 2 if result in held else weight[disposition(result.outcome)],
+        key=lambda result: 1 if result in held else weight[disposition(result.outcome)],
     )
     if disposition(worst.outcome) is not Disposition.DONE:
-        return replace(worst, look_again=held[0].look_again) if held else worst
+        refused = next((result for _, result in results if result.outcome is Outcome.FAILED), worst)
+        detail = worst.detail if refused is worst else {**worst.detail, "refused": dict(refused.detail)}
+        again = held[0].look_again if held else worst.look_again
+        return replace(worst, detail=detail, look_again=again)
     registered = any(result.outcome is Outcome.DEREGISTERED for _, result in results)
     outcome = Outcome.DEREGISTERED if registered else Outcome.NOT_REGISTERED
     return ActionResult(outcome, {"target_groups": [arn for arn, _ in results]})

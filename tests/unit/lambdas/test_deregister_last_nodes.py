@@ -145,6 +145,25 @@ def test_with_a_load_balancer_that_never_tells_a_node_leaves_in_time(
     assert aws.outcome(Step.DEREGISTER, node) is Outcome.DEREGISTERED
 
 
+def test_a_target_group_that_refuses_us_ends_no_hold_in_another(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.load_balancing.add(CHAT.replace("chat", "second"), [node], fleet="chat")
+    aws.journal.fail(
+        "describe_target_health", "AccessDenied", when=lambda call: "second" in call["TargetGroupArn"]
+    )
+    aws.send(notice_event(node))
+    assert len(aws.deliver(function)) == 1
+    aws.load_balancing.set_state("draining", node)  # its group deregisters it with its detachment
+    assert len(aws.deliver(function)) == 1
+    assert aws.load_balancing.serving(CHAT) == {node}
+    aws.now = NOTICED + timedelta(seconds=101)
+    assert aws.deliver(function) == []
+    assert aws.load_balancing.serving(CHAT) == set()
+    assert "AccessDenied" in aws.dead_letters()[0][1]
+
+
 def test_a_node_that_runs_no_more_is_not_held(
     aws: Aws, function: NoticeFunction, notice_event: Notice
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -230,6 +230,29 @@ def test_access_denied_is_dead_lettered_at_once_and_keeps_from_nothing_else(
     assert aws.load_balancing.serving(CHAT) == ({other} if left else {node, other})
 
 
+def test_a_refused_target_group_ends_no_other_ones_retries_and_is_a_dead_letter_after_them(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    node, other = aws.add_fleet("chat", nodes=2)
+    aws.load_balancing.add(SECOND, [node, other], fleet="chat")
+
+    def second(call: Mapping[str, Any]) -> bool:
+        return bool(call["TargetGroupArn"] == SECOND)
+
+    aws.journal.fail("deregister_targets", "AccessDenied", when=second)
+    aws.journal.fail("deregister_targets", "Throttling", times=1, when=lambda call: not second(call))
+    aws.send(notice_event(node))
+    assert len(aws.deliver(function)) == 1
+    incident = aws.incident(node)
+    assert incident is not None
+    assert incident.entries[-1].detail["refused"]["code"] == "AccessDenied"
+    aws.now += timedelta(seconds=1)
+    assert aws.deliver(function) == []
+    assert aws.load_balancing.serving(CHAT) == {other}
+    ((_, reason),) = aws.dead_letters()
+    assert "AccessDenied" in reason
+
+
 def test_a_throttled_tag_lookup_keeps_no_node_in_the_target_group_of_its_group(
     aws: Aws, function: NoticeFunction, notice_event: Notice
 ) -> None:
@@ -262,7 +285,9 @@ def test_what_is_known_of_a_fleet_is_remembered_for_a_minute(
         ([Outcome.DEREGISTERED, Outcome.HELD], Outcome.HELD),
         ([Outcome.HELD, Outcome.RETRYING], Outcome.RETRYING),
         ([Outcome.DEREGISTERED, Outcome.RETRYING], Outcome.RETRYING),
-        ([Outcome.RETRYING, Outcome.FAILED, Outcome.DEREGISTERED], Outcome.FAILED),
+        ([Outcome.FAILED, Outcome.DEREGISTERED], Outcome.FAILED),
+        ([Outcome.RETRYING, Outcome.FAILED, Outcome.DEREGISTERED], Outcome.RETRYING),
+        ([Outcome.FAILED, Outcome.HELD], Outcome.HELD),
     ],
 )
 def test_what_is_left_to_do_outweighs_what_is_done(outcomes: list[Outcome], combined: Outcome) -> None:
