@@ -55,14 +55,19 @@ Action = Callable[[Sequence[Departure], datetime], Mapping[str, ActionResult]]
 Parts = Callable[[Iterable[Departure]], Sequence[Sequence[Departure]]]
 
 
-def earliest_notices(notices: Iterable[Notice]) -> dict[str, Notice]:
-    """Return one notice for each instance: of repeats, the one with the earliest deadline."""
+def earliest_notices(notices: Iterable[Notice], *, now: datetime) -> dict[str, Notice]:
+    """Return one notice for each instance: of several, the one with the earliest deadline that is ahead."""
     chosen: dict[str, Notice] = {}
-    for notice in notices:
-        known = chosen.get(notice.instance_id)
-        if known is None or notice.deadline < known.deadline:
-            chosen[notice.instance_id] = notice
+    for notice in sorted(notices, key=lambda notice: (notice.deadline <= now, notice.deadline)):
+        chosen.setdefault(notice.instance_id, notice)
     return chosen
+
+
+def result_for(notice: Notice, result: ActionResult, *, now: datetime) -> ActionResult:
+    """Return what a node's result means for one of its notices: a stale one must not end a live one."""
+    if result.outcome is Outcome.MISSED and now < notice.deadline:
+        return ActionResult(Outcome.RETRYING, {"reason": "another notice's deadline passed"})
+    return result
 
 
 def triage(

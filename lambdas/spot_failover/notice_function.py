@@ -77,10 +77,10 @@ class NoticeFunction:
             for one in messages
             if one.receive_count > 1 and one.message_id in notices
         }
-        chosen = departures.earliest_notices(notices.values())
+        chosen = departures.earliest_notices(notices.values(), now=begun)
         results = self._results(chosen, repeated, telemetry, begun)
         for message_id, notice in notices.items():
-            result = results[notice.instance_id]
+            result = departures.result_for(notice, results[notice.instance_id], now=self._clock())
             settlements[message_id] = departures.settlement(result, deadline=notice.deadline)
         response = self._settler.settle(messages, settlements, now=self._clock())
         telemetry.flush()

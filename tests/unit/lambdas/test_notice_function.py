@@ -250,6 +250,36 @@ def test_log_lines_carry_instance_fleet_and_incident(
     ]
 
 
+def test_a_stale_notice_swallows_no_live_one_of_the_same_node(
+    aws: Aws, function: NoticeFunction, action: SpyAction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.send(notice_event(node, at=NOTICED - timedelta(minutes=5)), notice_event(node))
+    assert aws.deliver(function) == []
+    assert [[one.noticed_at for one in asked] for asked in action.asked] == [[NOTICED]]
+    assert aws.outcome(Step.DEREGISTER, node) is Outcome.DEREGISTERED
+
+
+def test_a_notice_that_passes_during_the_lookup_leaves_the_next_one_its_time(
+    aws: Aws, action: SpyAction, notice_event: Notice
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    function = aws.notice_function(Step.DEREGISTER, action)
+    first, second = notice_event(node), notice_event(node, at=NOTICED + timedelta(seconds=50))
+    aws.send(first, second)
+    aws.now = NOTICED + timedelta(seconds=119)
+    describe = aws.instances.describe_instances
+
+    def slow(**parameters: Any) -> Any:
+        aws.now += timedelta(seconds=2)
+        return describe(**parameters)
+
+    aws.instances.describe_instances = slow  # type: ignore[method-assign]
+    assert aws.deliver(function) == [json.dumps(second)]
+    assert aws.deliver(function) == []
+    assert aws.outcome(Step.DEREGISTER, node) is Outcome.DEREGISTERED
+
+
 def test_of_several_notices_for_a_node_the_earliest_deadline_counts() -> None:
     def notice(second: int) -> InterruptionNotice:
         at = NOTICED + timedelta(seconds=second)
@@ -260,5 +290,5 @@ def test_of_several_notices_for_a_node_the_earliest_deadline_counts() -> None:
             deadline=at + timedelta(seconds=120),
         )
 
-    chosen = earliest_notices([notice(5), notice(0), notice(9)])
+    chosen = earliest_notices([notice(5), notice(-120), notice(0), notice(9)], now=NOTICED)
     assert {key: one.noticed_at for key, one in chosen.items()} == {"i-01234567": NOTICED}
