@@ -23,6 +23,7 @@ from infra.names import (
     OPEN_INDEX_NAME,
 )
 from infra.node_commands import NodeCommands
+from infra.observability import UnrecordedAlarm
 from infra.permissions import look_up, on, on_fleets, on_nodes_through_systems_manager
 from infra.sweeper import GRACE_SECONDS, Sweeper
 
@@ -70,6 +71,7 @@ class Failover(Construct):
         request_replacement = self._function("RequestReplacement", self._request_replacement())
         track_incident = self._function("TrackIncident", self._track_incident())
         Sweeper(self, "SweepIncidents", spec=self._sweep_incidents(), code=self._code, config=config)
+        UnrecordedAlarm(self, "Unrecorded", topic_arn=config.alarm_topic_arn)
         self.functions = (deregister_target, drain_node, request_replacement, track_incident)
         self._rule(
             "InterruptionNotice", INTERRUPTION_NOTICE, deregister_target, drain_node, request_replacement

@@ -13,6 +13,8 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from infra.names import METRICS_NAMESPACE
+
 # CloudWatch Logs accepts certain numbers of days only; the CDK names each.
 _RETENTION: Final = {
     1: logs.RetentionDays.ONE_DAY,
@@ -109,6 +111,39 @@ class SilenceAlarm(Construct):
             comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        )
+        _tell(alarm, topic_arn)
+
+
+# No SQL, though it reads so, and nothing in it comes from outside.
+_UNRECORDED: Final = f'SELECT SUM("incident.unrecorded") FROM SCHEMA("{METRICS_NAMESPACE}", fleet)'  # noqa: S608
+
+
+class UnrecordedAlarm(Construct):
+    """Rises when a function did its work and could not write it down; only its log knows of it then.
+
+    The metric has one value for each fleet, and a fleet that joined is in no configuration: so the alarm is
+    on a query over all of them (CloudWatch's guide, "Create an alarm on a Metrics Insights query").
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, topic_arn: str | None) -> None:
+        super().__init__(scope, construct_id)
+        alarm = cloudwatch.Alarm(
+            self,
+            "Alarm",
+            alarm_description=(
+                "An incident lacks an entry that could not be written, so nobody ends its node should it "
+                'outlive its notice. The functions\' logs have the entry as "incident: unrecorded".'
+            ),
+            metric=cloudwatch.MathExpression(
+                expression=_UNRECORDED,
+                using_metrics={},
+                period=Duration.minutes(1),
+            ),
+            threshold=0,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         _tell(alarm, topic_arn)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from moto.cloudwatch.models import cloudwatch_backends
+from moto.cloudwatch.models import MetricDataQuery, cloudwatch_backends
 from moto.core.common_models import CloudFormationModel
 from moto.core.utils import camelcase_to_underscores
 from moto.dynamodb.models import dynamodb_backends
@@ -83,20 +83,32 @@ _ALARM_PROPERTIES = (
 
 def _put_alarm(world: World) -> Create:
     def put(name: str, properties: Mapping[str, Any]) -> None:
-        if "Metrics" in properties:
-            raise NotImplementedError("alarms on metric math are not emulated")
+        queries = [_metric_query(query) for query in properties.get("Metrics", [])]
         given = {camelcase_to_underscores(each): properties.get(each) for each in _ALARM_PROPERTIES}
         cloudwatch_backends[world.account_id][world.region].put_metric_alarm(
             name=name,
             description=properties.get("AlarmDescription"),
             dimensions=properties.get("Dimensions", []),
-            metric_data_queries=None,
+            metric_data_queries=queries,
             ok_actions=properties.get("OKActions", []),
             insufficient_data_actions=properties.get("InsufficientDataActions", []),
             **given | {"alarm_actions": properties.get("AlarmActions", [])},
         )
 
     return put
+
+
+def _metric_query(query: Mapping[str, Any]) -> MetricDataQuery:
+    """Return a query over metrics as moto keeps it; of none are alarms evaluated here."""
+    if "MetricStat" in query:
+        raise NotImplementedError("alarms on metric math are not emulated")
+    return MetricDataQuery(
+        query_id=query["Id"],
+        label=query.get("Label"),
+        period=query["Period"],
+        return_data=query.get("ReturnData", True),
+        expression=query["Expression"],
+    )
 
 
 def _put_queue_policies(world: World) -> Create:

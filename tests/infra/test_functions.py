@@ -135,7 +135,7 @@ def test_what_cannot_be_handled_ends_in_a_dead_letter_queue_with_an_alarm_that_t
     (alarm,) = [
         alarm
         for alarm in control_plane.resources("AWS::CloudWatch::Alarm").values()
-        if alarm["Dimensions"]
+        if alarm.get("Dimensions")
         == [{"Name": "QueueName", "Value": {"Fn::GetAtt": [dead_letters, "QueueName"]}}]
     ]
     assert alarm["MetricName"] == "ApproximateNumberOfMessagesVisible"
@@ -150,13 +150,24 @@ def test_a_broken_function_raises_an_alarm_within_a_minute(control_plane: Templa
     (alarm,) = [
         alarm
         for alarm in control_plane.resources("AWS::CloudWatch::Alarm").values()
-        if alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": logical_id}}]
+        if alarm.get("Dimensions") == [{"Name": "FunctionName", "Value": {"Ref": logical_id}}]
     ]
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Errors", "Sum")
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
     assert (alarm["Period"], alarm["EvaluationPeriods"]) == (60, 1)
     assert alarm["TreatMissingData"] == "notBreaching"
     assert name in control_plane.text(alarm["AlarmDescription"])
+    assert alarm["AlarmActions"] == ["arn:aws:sns:us-east-1:123456789012:pager"]
+
+
+def test_an_entry_that_no_function_could_write_rings_whatever_its_fleet(control_plane: Template) -> None:
+    alarms = control_plane.resources("AWS::CloudWatch::Alarm").values()
+    (alarm,) = [alarm for alarm in alarms if "Metrics" in alarm]
+    (query,) = alarm["Metrics"]
+    assert query["Expression"] == 'SELECT SUM("incident.unrecorded") FROM SCHEMA("SpotFailover", fleet)'
+    assert (query["Period"], alarm["EvaluationPeriods"]) == (60, 1)
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert alarm["TreatMissingData"] == "notBreaching"
     assert alarm["AlarmActions"] == ["arn:aws:sns:us-east-1:123456789012:pager"]
 
 

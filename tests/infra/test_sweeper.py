@@ -107,7 +107,7 @@ def test_an_alarm_rings_when_it_fails_and_when_nothing_runs_it(
     (alarm,) = [
         alarm
         for alarm in control_plane.resources("AWS::CloudWatch::Alarm").values()
-        if alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": logical_id}}]
+        if alarm.get("Dimensions") == [{"Name": "FunctionName", "Value": {"Ref": logical_id}}]
         and alarm["MetricName"] == metric
     ]
     assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == (comparison, missing)

@@ -103,6 +103,16 @@ def test_properties_that_moto_drops_are_kept(bench: Any) -> None:
                     "Statistic": "Maximum",
                 },
             },
+            "QueryAlarm": {
+                "Type": "AWS::CloudWatch::Alarm",
+                "Properties": {
+                    "AlarmName": "query",
+                    "Metrics": [{"Expression": "SELECT SUM(x) FROM y", "Id": "expr_1", "Period": 60}],
+                    "ComparisonOperator": "GreaterThanThreshold",
+                    "EvaluationPeriods": 1,
+                    "Threshold": 0,
+                },
+            },
         },
     )
     client = bench.aws.client
@@ -114,8 +124,9 @@ def test_properties_that_moto_drops_are_kept(bench: Any) -> None:
     queue = client("sqs").get_queue_url(QueueName=made["Queue"].rsplit("/", 1)[-1])["QueueUrl"]
     policy = client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])
     assert '"Principal": "*"' in policy["Attributes"]["Policy"]
-    [alarm] = client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert alarm["Dimensions"][0]["Name"] == "QueueName"
+    alarms = {one["AlarmName"]: one for one in client("cloudwatch").describe_alarms()["MetricAlarms"]}
+    assert alarms["old-message"]["Dimensions"][0]["Name"] == "QueueName"
+    assert alarms["query"]["Metrics"][0]["Expression"] == "SELECT SUM(x) FROM y"
 
 
 def test_call_that_moto_lacks_is_a_clear_error(bench: Any) -> None:
