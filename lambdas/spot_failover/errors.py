@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
@@ -25,6 +26,9 @@ RETRYABLE_CODES = frozenset(
         "TargetGroupNotFound",  # elbv2: the cached directory is out of date, the next attempt reads it anew
     }
 )
+# Why a transaction was cancelled, where the same one can be made a moment later (TransactWriteItems' API
+# reference). Neither botocore nor the error's own code knows.
+PASSING_REASONS = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"})
 # As botocore's standard mode knows them (botocore/retries/standard.py), plus EC2's own.
 THROTTLING_CODES = frozenset(
     {
@@ -95,7 +99,9 @@ def classify(error: BotoCoreError | ClientError, *, action: str) -> AwsCallError
     message = error.response.get("Error", {}).get("Message", "")
     metadata = error.response.get("ResponseMetadata", {})
     status = metadata.get("HTTPStatusCode", 0)
+    cancelled: Any = error.response.get("CancellationReasons", [])
     passing = code in RETRYABLE_CODES | THROTTLING_CODES | TRANSIENT_CODES or status >= 500 or status == 429
+    passing = passing or any(reason.get("Code") in PASSING_REASONS for reason in cancelled)
     kind = RetryableAwsError if passing else PermanentAwsError
     return kind(action, code, message, repeated=metadata.get("RetryAttempts", 0) > 0)
 

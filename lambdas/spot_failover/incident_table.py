@@ -203,8 +203,6 @@ def _refused_claim(error: ClientError) -> Claim:
     reasons = error.response.get("CancellationReasons", [])
     codes = [reason.get("Code") for reason in reasons]
     if "ConditionalCheckFailed" not in codes:
-        if "TransactionConflict" in codes:
-            error.response["Error"]["Code"] = "TransactionConflictException"
         raise error
     return Claim.REPLACEMENT_TAKEN if codes[0] == "ConditionalCheckFailed" else Claim.DEPARTURE_TAKEN
 

@@ -100,6 +100,8 @@ def test_two_instances_belong_to_each_other_once(table: IncidentTable) -> None:
     ("reasons", "kind"),
     [
         (["TransactionConflict", "None", "None"], RetryableAwsError),
+        (["None", "ThrottlingError", "None"], RetryableAwsError),
+        (["ProvisionedThroughputExceeded", "None", "None"], RetryableAwsError),
         (["None", "None", "ValidationError"], PermanentAwsError),
     ],
 )
