@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GROUP_TAG_KEY = "aws:autoscaling:groupName"  # put on each member by Auto Scaling itself
 CACHE_FOR = timedelta(seconds=60)
+NAMES_LIMIT = 50  # groups of one DescribeAutoScalingGroups by name, by its API reference
 LOOKUP_LIMIT = 200  # values of one filter (EC2 user guide, "List and filter your resources")
 
 
@@ -61,7 +62,8 @@ def find_nodes(ec2: EC2Client, instance_ids: Collection[str], *, tag_key: str) -
     """Return those of the instances that are nodes of a fleet, in one lookup for 200; the others are foreign.
 
     An `instance-id` filter, unlike `InstanceIds`, does not fail for all when one is unknown. Membership
-    is the instance's own tag, which outlives its leaving the group. Raises AwsCallError.
+    is the instance's own tag, which outlives its leaving the group; a blank one names no fleet, and no table
+    could hold it. Raises AwsCallError.
     """
     nodes = {}
     for ids in chunks(sorted(instance_ids), LOOKUP_LIMIT):
@@ -73,7 +75,8 @@ def find_nodes(ec2: EC2Client, instance_ids: Collection[str], *, tag_key: str) -
                 for instance in reservation["Instances"]:
                     tags = _tags(instance.get("Tags", []))
                     node = Node(instance["InstanceId"], tags[tag_key], tags.get(GROUP_TAG_KEY))
-                    nodes[node.instance_id] = node
+                    if node.fleet.strip():
+                        nodes[node.instance_id] = node
     return nodes
 
 
@@ -101,9 +104,8 @@ class FleetDirectory:
 
     def fleets_of_groups(self, group_names: Collection[str]) -> dict[str, str]:
         """Return the fleet's name for each of these groups that belongs to one. Raises AwsCallError."""
-        if not group_names:
-            return {}
-        groups = self._describe(AutoScalingGroupNames=sorted(group_names))
+        parts = chunks(sorted(group_names), NAMES_LIMIT)
+        groups = [group for names in parts for group in self._describe(AutoScalingGroupNames=names)]
         return {group.name: group.fleet for group in groups}
 
     def forget(self, name: str) -> None:
@@ -130,7 +132,7 @@ class FleetDirectory:
                 capacity_rebalance=bool(group.get("CapacityRebalance")),
             )
             for group in groups
-            if self._tag_key in (tags := _tags(group.get("Tags", [])))
+            if (tags := _tags(group.get("Tags", []))).get(self._tag_key, "").strip()
         ]
 
 

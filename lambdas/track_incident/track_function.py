@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ class TrackFunction:
         messages = self._gatherer.gather(delivered(event))
         events, settlements = _parse(messages, telemetry)
         counts = {one.message_id: one.receive_count for one in messages}
-        fleets = self._known_fleets(events.values())
+        fleets = find_fleets(self._directory, events.values(), now=self._clock())
         begun = self._clock()
         incidents = KnownIncidents(self._table)
         batch = _Batch(fleets, Tracker(incidents, CommandOutputs(self._ssm)), NodeTracker(incidents))
@@ -99,28 +99,20 @@ class TrackFunction:
         telemetry.flush()
         return response
 
-    def _known_fleets(self, events: Collection[TrackedEvent]) -> KnownFleets | AwsCallError:
-        try:
-            return find_fleets(self._directory, events, now=self._clock())
-        except AwsCallError as error:
-            return error
-
     def _write(self, findings: dict[str, Finding]) -> dict[str, Finding]:
         """Write what is not recorded yet. The record is the work here: without it, messages come back."""
-        pending = {key: one for key, one in findings.items() if one.entry and not one.recorded}
-        try:
-            self._table.write(one.entry for one in pending.values() if one.entry)
-        except AwsCallError as error:
-            failed = {key: replace(one, result=failure(error)) for key, one in pending.items()}
-            return findings | failed
-        return findings
+        pending = {key: one.entry for key, one in findings.items() if one.entry and not one.recorded}
+        keys = list(pending)
+        failed = self._table.write_each(list(pending.values()))
+        results = {keys[index]: failure(error) for index, error in failed.items()}
+        return findings | {key: replace(findings[key], result=result) for key, result in results.items()}
 
 
 @dataclass(frozen=True)
 class _Batch:
     """What the events of one batch are looked up in."""
 
-    fleets: KnownFleets | AwsCallError
+    fleets: KnownFleets
     tracker: Tracker
     nodes: NodeTracker
 
@@ -129,8 +121,6 @@ class _Batch:
         try:
             if isinstance(event, CommandChanged):
                 return self.tracker.command(event, receive_count=receive_count)
-            if isinstance(self.fleets, AwsCallError):
-                return Finding(step_of(event), failure(self.fleets))
             fleet = self.fleets.of(event)
             if fleet is None:
                 return Finding(step_of(event), ActionResult(Outcome.FOREIGN))
@@ -172,13 +162,13 @@ def once(findings: Mapping[str, Finding]) -> dict[str, Finding]:
     return told
 
 
-def _tell_engine(
-    event: NodeEngineFailed, fleets: KnownFleets | AwsCallError, telemetry: Telemetry
-) -> Settlement:
+def _tell_engine(event: NodeEngineFailed, fleets: KnownFleets, telemetry: Telemetry) -> Settlement:
     """Log and count an engine's failure: it is no part of an incident, for its node has no notice."""
-    if isinstance(fleets, AwsCallError):
-        return settlement(failure(fleets))
-    if fleets.of(event) is None:
+    try:
+        fleet = fleets.of(event)
+    except AwsCallError as error:
+        return settlement(failure(error))
+    if fleet is None:
         telemetry.count(f"engine.{Outcome.FOREIGN}", fleet=None)
     else:
         telemetry.engine_failed(

@@ -101,6 +101,8 @@ class FakeAutoScaling:
 
     def describe_auto_scaling_groups(self, **selection: Any) -> Any:
         names = selection.get("AutoScalingGroupNames")
+        if names is not None and len(names) > 50:
+            raise client_error("DescribeAutoScalingGroups", "ValidationError", "at most 50 names")
         chosen = [group for name, group in self.groups.items() if names is None or name in names]
         for one in selection.get("Filters", []):
             key = one["Name"].removeprefix("tag:")

@@ -21,6 +21,24 @@ def test_nodes_are_told_from_foreign_and_unknown_instances_by_their_own_tag(aws:
     assert {node.group_name for node in found.values()} == {"spot-failover-chat"}
 
 
+def test_a_blank_tag_names_no_fleet(aws: Aws) -> None:
+    blank = aws.add_instances(1, tags=[{"Key": TAG, "Value": ""}]) + aws.add_instances(
+        1, tags=[{"Key": TAG, "Value": " "}]
+    )
+    assert find_nodes(aws.ec2, blank, tag_key=TAG) == {}
+    _add_group(aws, "")
+    assert FleetDirectory(aws.autoscaling, tag_key=TAG).fleets_of_groups(["-group"]) == {}
+
+
+def test_more_groups_than_one_call_names_are_asked_for_in_several(aws: Aws) -> None:
+    _add_group(aws, "chat")
+    names = ["chat-group", *(f"foreign-{number:02}" for number in range(60))]
+    directory = FleetDirectory(aws.autoscaling, tag_key=TAG)
+    assert directory.fleets_of_groups(names) == {"chat-group": "chat"}
+    asked = [call["AutoScalingGroupNames"] for call in aws.journal.of("describe_auto_scaling_groups")]
+    assert [len(one) for one in asked] == [50, 11]
+
+
 def test_a_node_is_still_one_after_its_end(aws: Aws) -> None:
     node = _launch({"Key": TAG, "Value": "chat"})
     client("ec2").terminate_instances(InstanceIds=[node])

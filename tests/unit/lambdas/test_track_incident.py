@@ -17,6 +17,7 @@ from track_incident.matching import awaiting
 from track_incident.track_function import TrackFunction
 
 from tests.unit.lambdas.fake_aws import NOTICED, Aws, sample_event
+from tests.unit.lambdas.fake_services import client_error
 
 Metrics = Callable[[], dict[tuple[str, str], list[float]]]
 COMMAND = "e8d3c0e4-71f7-4491-898f-c9b35bee5f3b"
@@ -101,6 +102,57 @@ def known(aws: Aws, node: str) -> Incident:
     incident = aws.incident(node)
     assert incident is not None
     return incident
+
+
+def test_a_throttled_claim_brings_its_launch_back(
+    aws: Aws, function: TrackFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (node,) = aws.add_fleet("chat", nodes=1)
+    aws.table.write([entry(node)])
+    enter = aws.journal.enter
+
+    def throttled(operation: str, parameters: dict[str, Any]) -> None:
+        if operation == "transact_write_items":
+            error = client_error("TransactWriteItems", "TransactionCanceledException")
+            error.response["CancellationReasons"] = [{"Code": "None"}, {"Code": "ThrottlingError"}]
+            raise error
+        enter(operation, parameters)
+
+    aws.send(launched("i-00000000000000001"))
+    monkeypatch.setattr(aws.journal, "enter", throttled)
+    assert len(aws.deliver(function)) == 1
+    monkeypatch.setattr(aws.journal, "enter", enter)
+    assert aws.deliver(function) == []
+    assert known(aws, node).replacement_instance_id == "i-00000000000000001"
+
+
+def test_a_failed_lookup_of_groups_fails_no_nodes_event(aws: Aws, function: TrackFunction) -> None:
+    aws.add_fleet("chat", nodes=1)
+    aws.journal.fail(
+        "describe_auto_scaling_groups", "AccessDenied", when=lambda call: "AutoScalingGroupNames" in call
+    )
+    failed = sample_event("node_engine_failed")
+    aws.send(launched("i-00000000000000001"), failed)
+    assert aws.deliver(function) == []
+    assert [body for body, _ in aws.dead_letters()] == [json.dumps(launched("i-00000000000000001"))]
+
+
+def test_an_entry_that_the_table_refuses_takes_no_other_with_it(aws: Aws, function: TrackFunction) -> None:
+    first, second = aws.add_fleet("chat", nodes=2)
+    aws.table.write([entry(first), entry(second)])
+    aws.journal.fail(
+        "batch_write_item",
+        "ValidationException",
+        when=lambda call: any(
+            one["PutRequest"]["Item"]["incident"]["S"] == first for one in call["RequestItems"]["incidents"]
+        ),
+    )
+    for node in (first, second):
+        aws.systems_manager.outputs[COMMAND, node] = {"Output": json.dumps({**REPORT, "instance_id": node})}
+    aws.send(command_ended(first), command_ended(second))
+    assert aws.deliver(function) == []
+    assert [body for body, _ in aws.dead_letters()] == [json.dumps(command_ended(first))]
+    assert known(aws, second).outcomes[Step.DRAIN] is Outcome.DRAINED
 
 
 def test_a_launch_ends_the_incident_with_recovery_from_the_activitys_own_times(
