@@ -35,7 +35,7 @@ def parse_event(body: str) -> Event:
     except (ValueError, RecursionError) as error:
         raise MalformedMessageError(f"not JSON: {type(error).__name__}") from error
     if not is_unicode(body):
-        raise MalformedMessageError("half a surrogate pair, which no call to AWS can carry")
+        raise MalformedMessageError("half a surrogate pair, or nested too deep: no call to AWS can carry it")
     if not isinstance(document, dict):
         raise MalformedMessageError(f"not a JSON object but {type(document).__name__}")
     detail = document.get("detail")
@@ -50,12 +50,15 @@ def parse_event(body: str) -> Event:
 
 
 def is_unicode(document: str) -> bool:
-    """Whether a JSON text's strings can be sent on: an escape can stand for half a character."""
+    """Whether a JSON text's strings can be sent on: an escape can stand for half a character.
+
+    Nor is anything passed on that is nested so deep that it could only just be read.
+    """
     if "\\ud" not in document.lower():
         return True
     try:
         json.dumps(json.loads(document), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, RecursionError):
         return False
     return True
 

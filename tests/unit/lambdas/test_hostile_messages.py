@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,13 @@ def test_half_a_surrogate_pair_is_refused_before_a_call_must_carry_it(
 ) -> None:
     with pytest.raises(MalformedMessageError, match="surrogate"):
         parse_tracked_event(_bent(sample, event, *path, to=f"a{HALF_A_PAIR}"))
+
+
+def test_a_message_is_malformed_at_whatever_depth_reading_it_fails() -> None:
+    for depth in range(sys.getrecursionlimit() - 200, sys.getrecursionlimit() + 10):
+        nested = "[" * depth + "]" * depth
+        with pytest.raises(MalformedMessageError):
+            parse_tracked_event(f'{{"source": "\\ud83d\\udd25", "nested": {nested}}}')
 
 
 def test_a_whole_surrogate_pair_is_a_character(sample: Callable[[str], dict[str, Any]]) -> None:
