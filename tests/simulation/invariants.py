@@ -10,7 +10,7 @@ from spot_failover.outcomes import Step
 
 from tests.simulation.network import FaultKind
 from tests.simulation.nodes import FLEET_TAG
-from tests.simulation.play import LATE, Notice, Outcome
+from tests.simulation.play import LATE, Outcome
 from tests.simulation.scaling import Lifecycle
 from tests.simulation.world import FOREIGN_GROUP, QUEUE_FUNCTIONS
 
@@ -73,7 +73,7 @@ def _deregistered(outcome: Outcome) -> Iterator[str]:
         if notice.booting:
             continue  # the notice was withdrawn before it served: its group brings it up as if nothing were
         left = outcome.world.balancing.registered(notice.instance.instance_id)
-        if left and not _is_dead_letter(outcome, "deregister_target", notice):
+        if left and not _is_dead_letter(outcome, "deregister_target", notice.instance.instance_id):
             yield f"{notice.instance.instance_id} is alive and registered in {left}"
 
 
@@ -115,21 +115,22 @@ def _owned(outcome: Outcome) -> Iterator[str]:
     for instance in world.ec2.instances.values():
         if FLEET_TAG not in instance.tags or not _costs(instance.state):
             continue
-        if world.groups.group_of(instance.instance_id) is None and not _record_lost(
-            outcome, instance.instance_id
-        ):
+        key = instance.instance_id
+        if world.groups.group_of(key) is None and not _given_up(outcome, key):
             yield f"{instance.instance_id} is {instance.state} and in no group"
 
 
-def _record_lost(outcome: Outcome, instance_id: str) -> bool:
-    """Whether no record says that it was us who detached a node, and its incident says it is not whole.
+def _given_up(outcome: Outcome, instance_id: str) -> bool:
+    """Whether nobody could record a detach until its notice was over: it is a dead letter, or told as missed.
 
-    The function died between the detach and its record, or the table took none. Nobody's node is ended on a
-    guess: the incident is closed as incomplete, which raises an alarm.
+    Nobody's node is ended on a guess.
     """
+    if _is_dead_letter(outcome, "request_replacement", instance_id):
+        return True
     items = [one for one in outcome.world.table.items.values() if one["incident"]["S"] == instance_id]
-    told = {one["outcome"]["S"] for one in items if "outcome" in one}
-    return StepOutcome.DETACHED not in told and (not told or StepOutcome.CLOSED_INCOMPLETE in told)
+    told = {one["outcome"]["S"] for one in items if one.get("step") == {"S": Step.REPLACEMENT_REQUEST}}
+    out = {StepOutcome.DETACHED, StepOutcome.ALREADY_DETACHED}
+    return StepOutcome.MISSED in told and not out & told
 
 
 def _costs(state: str) -> bool:
@@ -185,17 +186,16 @@ def _closed(outcome: Outcome) -> Iterator[str]:
 
 
 def _unrecorded(outcome: Outcome) -> bool:
-    """Whether what opens an incident could not be written for good: the log has it, and the alarm rings."""
+    """Whether what opens an incident could not be written for good: a dead letter rings."""
     return any(
         one.operation == "BatchWriteItem" and one.times > LASTING for one in outcome.world.scenario.faults
     )
 
 
-def _is_dead_letter(outcome: Outcome, function: str, notice: Notice) -> bool:
-    wanted = notice.instance.instance_id
+def _is_dead_letter(outcome: Outcome, function: str, instance_id: str) -> bool:
     return any(
         isinstance(body, dict)
         and isinstance(body.get("detail"), dict)
-        and body["detail"].get("instance-id") == wanted
+        and body["detail"].get("instance-id") == instance_id
         for body in outcome.dead_letters(function)
     )
