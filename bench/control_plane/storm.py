@@ -79,10 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DeployError, FleetsNotReadyError, LocalAwsError, single.NoAnswerError) as err:
         console.print(f"The bench broke off: {err}", markup=False, highlight=False, soft_wrap=True)
         return NOT_MEASURED
-    text = json.dumps(made, indent=2) + "\n"
     for path in (OUT / "storm.json", *([RECORD] if options.record else [])):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        _keep(made, path)
         console.print(str(path), highlight=False)
     return 0 if all(each.kept for each in verdicts) else NOT_KEPT
 
@@ -99,14 +97,26 @@ def measure(options: Options, console: Console) -> tuple[dict[str, Any], list[Ve
     began = datetime.now(UTC)
     ours = _our_storms(folder, options, tell)
     plain, plain_whole, published = _baselines(folder, options, tell)
+    made = _figures(options, began, ours, published, plain, plain_whole)
+    console.print()
+    tables.show_storms(console, contenders=[ours[-1], published, plain], ours=ours)
+    # Half the figures are better than none, should what follows break off.
+    _keep(made, OUT / "storm.json")
     lone = _lone_interruptions(folder, options, tell)
     medians = {
         "ours": lone[ours[-1].contender.name]["last_seconds"]["median"],
         "published": lone[published.contender.name]["first_seconds"]["median"],
     }
     verdicts = judge(ours, published, single=medians)
-    console.print()
-    tables.show(console, contenders=[ours[-1], published, plain], ours=ours, single=lone, verdicts=verdicts)
+    tables.show_promises(console, single=lone, verdicts=verdicts)
+    made |= {"one_interruption_warm": lone, "promises": [asdict(each) for each in verdicts]}
+    return made, verdicts
+
+
+def _figures(
+    options: Options, began: datetime, ours: Sequence[Storm], published: Storm, plain: Storm, whole: float
+) -> dict[str, Any]:
+    """Return the storms' figures; `whole` is how many seconds plain Auto Scaling took to be whole again."""
     return {
         "measured_at": began.isoformat(timespec="seconds"),
         "command": f"python -m bench.control_plane.storm --nodes {options.nodes} --fleets {options.fleets}",
@@ -114,10 +124,13 @@ def measure(options: Options, console: Console) -> tuple[dict[str, Any], list[Ve
         "published_pattern_concurrency": options.concurrency,
         "storms": [storm.to_json() for storm in ours],
         "published_pattern": published.to_json(),
-        "plain_auto_scaling": {**plain.to_json(), "whole_again_seconds": round(plain_whole, 1)},
-        "one_interruption_warm": lone,
-        "promises": [asdict(each) for each in verdicts],
-    }, verdicts
+        "plain_auto_scaling": {**plain.to_json(), "whole_again_seconds": round(whole, 1)},
+    }
+
+
+def _keep(made: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(made, indent=2) + "\n")
 
 
 def _local_aws(folder: Path, name: str) -> LocalAws:

@@ -14,17 +14,15 @@ from bench.control_plane.storms import Storm
 from bench.control_plane.verdicts import Verdict
 
 
-def show(
-    console: Console,
-    *,
-    contenders: Sequence[Storm],
-    ours: Sequence[Storm],
-    single: Mapping[str, Any],
-    verdicts: Sequence[Verdict],
-) -> None:
-    """Print the storm of all contenders, our calls, our sizes, a lone interruption, and what is kept."""
-    for table in (_storm(contenders), *map(_calls, contenders), _sizes(ours), _single(single)):
+def show_storms(console: Console, *, contenders: Sequence[Storm], ours: Sequence[Storm]) -> None:
+    """Print the storm of all contenders, their calls, and our storms by size."""
+    for table in (_storm(contenders), *map(_calls, contenders), _sizes(ours)):
         console.print(table)
+
+
+def show_promises(console: Console, *, single: Mapping[str, Any], verdicts: Sequence[Verdict]) -> None:
+    """Print a lone interruption, and what is kept."""
+    console.print(_single(single))
     console.print(_verdicts(verdicts))
 
 
