@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from spot_failover.departures import ActionResult, Departure, failure
+from spot_failover.departures import BUSY, ActionResult, Departure, Late, failure, is_busy, never_late
 from spot_failover.errors import AwsCallError, PermanentAwsError
 from spot_failover.fleets import Fleet, FleetDirectory
 from spot_failover.outcomes import Disposition, Outcome, disposition
@@ -88,8 +88,9 @@ class Deregister:
         self._health = TargetHealth(elbv2)
         self._registering = Registering(elbv2)
         self._departing = Departing()
+        self._failing: set[str] = set()  # target groups whose calls failed last time
 
-    def __call__(self, departures: Sequence[Departure], now: datetime) -> Results:
+    def __call__(self, departures: Sequence[Departure], now: datetime, late: Late = never_late) -> Results:
         """Answer for each departure, by instance id."""
         self._departing.add(departures, now=now)
         names = {departure.node.fleet for departure in departures}
@@ -100,7 +101,7 @@ class Deregister:
         tagged, unknown = self._tagged_groups(departures, now)
         targets, results = target_groups(departures, fleets, tagged)
         answers: dict[str, list[tuple[str, ActionResult]]] = defaultdict(list, unknown)
-        for arn, answer in self._leave(targets, now).items():
+        for arn, answer in self._leave(targets, now, late).items():
             for instance_id, result in answer.items():
                 answers[instance_id].append((arn, result))
         results |= {instance_id: combine(answer) for instance_id, answer in answers.items()}
@@ -118,11 +119,19 @@ class Deregister:
             return {}, {one.node.instance_id: [("tagged", failure(error))] for one in departures}
         return tagged, {}
 
-    def _leave(self, targets: Mapping[str, Sequence[Departure]], now: datetime) -> dict[str, Results]:
-        """Act on each target group, the most urgent first, and look again at those that somebody left."""
+    def _leave(
+        self, targets: Mapping[str, Sequence[Departure]], now: datetime, late: Late
+    ) -> dict[str, Results]:
+        """Act on each target group, the most urgent first, and look again at those that somebody left.
+
+        Those whose calls failed last time come last: calls that hang again leave the others their time.
+        """
         answers: dict[str, Results] = {}
         left: dict[str, list[Departure]] = {}
-        for arn, going in targets.items():
+        for arn, going in sorted(targets.items(), key=lambda item: item[0] in self._failing):
+            if answers and late():
+                answers[arn] = {one.node.instance_id: BUSY for one in going}
+                continue
             try:
                 group = self._group(arn, going, now)
             except AwsCallError as error:
@@ -133,7 +142,8 @@ class Deregister:
             if planned.deregister:
                 left[arn] = [one for one in going if one.node.instance_id not in planned.unneeded]
         for arn, gone in left.items():
-            answers[arn] |= self._look_again(arn, gone, answers[arn], now)
+            answers[arn] |= self._look_again(arn, gone, answers[arn], now, late)
+        self._failing = {arn for arn, answer in answers.items() if any(map(_failed, answer.values()))}
         return answers
 
     def _group(self, arn: str, going: Sequence[Departure], now: datetime) -> TargetGroup:
@@ -175,15 +185,19 @@ class Deregister:
         # Only what went wrong: a node that was registered again is held, which is said above.
         return results | self._registering.register(group.arn, planned.register)
 
-    def _look_again(self, arn: str, going: Sequence[Departure], answered: Results, now: datetime) -> Results:
+    def _look_again(
+        self, arn: str, going: Sequence[Departure], answered: Results, now: datetime, late: Late
+    ) -> Results:
         """Hold those after all who left nobody behind: somebody else may have left in the same moment."""
         gone = [one for one in going if answered[one.node.instance_id].outcome is Outcome.DEREGISTERED]
+        early = [one for one in gone if one.deadline - now > self._reserve]
+        if late():
+            return {one.node.instance_id: BUSY for one in early}
         try:
             group = self._read(arn, now)
         except PermanentAwsError:
             return {}
         except AwsCallError as error:
-            early = [one for one in gone if one.deadline - now > self._reserve]
             return {one.node.instance_id: failure(error) for one in early}
         planned = self._plan(group, gone, now)
         held = [one for one in gone if one.node.instance_id in planned.held]
@@ -230,3 +244,7 @@ class Deregister:
         if result.outcome is not Outcome.HELD:
             return result
         return replace(result, told=self._departing.first_hold(instance_id))
+
+
+def _failed(result: ActionResult) -> bool:
+    return result.outcome is Outcome.RETRYING and not is_busy(result)

@@ -8,7 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from spot_failover.batches import chunks
-from spot_failover.departures import ActionResult, Departure, failure
+from spot_failover.departures import BUSY, ActionResult, Departure, Late, failure, never_late
 from spot_failover.errors import AwsCallError, PermanentAwsError, aws_call
 from spot_failover.outcomes import Outcome
 from spot_failover.timestamps import format_seconds
@@ -55,11 +55,16 @@ class Drain:
         self._ssm = ssm
         self._document = document
 
-    def __call__(self, departures: Sequence[Departure], now: datetime) -> dict[str, ActionResult]:
+    def __call__(
+        self, departures: Sequence[Departure], now: datetime, late: Late = never_late
+    ) -> dict[str, ActionResult]:
         """Answer for each departure, by instance id."""
         results: dict[str, ActionResult] = {}
         for chunk in chunks(departures, COMMAND_LIMIT):
-            results |= self._command(chunk, now)
+            if results and late():
+                results |= {departure.node.instance_id: BUSY for departure in chunk}
+            else:
+                results |= self._command(chunk, now)
         return results
 
     def _command(self, going: Sequence[Departure], now: datetime) -> dict[str, ActionResult]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from spot_failover.batches import chunks
-from spot_failover.departures import ActionResult, Departure, failure
+from spot_failover.departures import BUSY, ActionResult, Departure, Late, failure, never_late
 from spot_failover.errors import AwsCallError, PermanentAwsError, aws_call
 from spot_failover.fleets import Fleet, FleetDirectory, Group
 from spot_failover.outcomes import Disposition, Outcome, disposition
@@ -84,7 +84,9 @@ class RequestReplacement:
         self._autoscaling = autoscaling
         self._directory = directory
 
-    def __call__(self, departures: Sequence[Departure], now: datetime) -> dict[str, ActionResult]:
+    def __call__(
+        self, departures: Sequence[Departure], now: datetime, late: Late = never_late
+    ) -> dict[str, ActionResult]:
         """Answer for each departure, by instance id."""
         names = {departure.node.fleet for departure in departures}
         try:
@@ -92,8 +94,13 @@ class RequestReplacement:
         except AwsCallError as error:
             return {departure.node.instance_id: failure(error) for departure in departures}
         groups, results = plan(departures, fleets)
+        begun = False
         for group, instance_ids in groups.items():
             for chunk in chunks(instance_ids, DETACH_LIMIT):
+                if begun and late():
+                    results |= dict.fromkeys(chunk, BUSY)
+                    continue
+                begun = True
                 answers = self._detach(group.name, chunk)
                 results |= answers
                 if any(disposition(answer.outcome) is not Disposition.DONE for answer in answers.values()):

@@ -48,9 +48,12 @@ class ActionResult:
     told: bool = True
 
 
+# Says whether it is too late to begin another call: one that hangs must not outlast the function.
+Late = Callable[[], bool]
 # Acts on all departures of a batch at the given time; answers for each, by instance id, and raises nothing
-# that stops the others.
-Action = Callable[[Sequence[Departure], datetime], Mapping[str, ActionResult]]
+# that stops the others. It makes its first call in any case, and answers BUSY for what it was too late for.
+Action = Callable[[Sequence[Departure], datetime, Late], Mapping[str, ActionResult]]
+BUSY = ActionResult(Outcome.RETRYING, {"reason": "too much at once"})
 # Splits the departures of a storm into what an action is asked about at a time.
 Parts = Callable[[Iterable[Departure]], Sequence[Sequence[Departure]]]
 
@@ -90,6 +93,16 @@ def failure(error: AwsCallError) -> ActionResult:
 def is_throttled(result: ActionResult) -> bool:
     """Whether AWS refused the call for this node because of too many others."""
     return result.outcome is Outcome.RETRYING and result.detail.get("code") in THROTTLING_CODES
+
+
+def is_busy(result: ActionResult) -> bool:
+    """Whether a function had no time for this node."""
+    return result.outcome is Outcome.RETRYING and result.detail.get("reason") == BUSY.detail["reason"]
+
+
+def never_late() -> bool:
+    """Say that there is time: of an action whose caller minds no clock."""
+    return False
 
 
 def failed_lookup(error: AwsCallError, notice: Notice, *, now: datetime) -> ActionResult:

@@ -17,7 +17,7 @@ from spot_failover.incident_table import IncidentTable
 from spot_failover.incidents import Entry
 from spot_failover.messages import Message, MessageSettler, Settlement, delivered
 from spot_failover.notices import Notice, parse_notice
-from spot_failover.outcomes import Disposition, Outcome, Step
+from spot_failover.outcomes import Disposition, Step
 from spot_failover.record import record
 from spot_failover.settings import Settings
 from spot_failover.telemetry import Telemetry
@@ -65,6 +65,7 @@ class NoticeFunction:
         self._table = IncidentTable(dynamodb, table=settings.incidents_table, ttl=settings.incident_ttl)
         self._parts = parts
         self._clock = clock
+        self._starved: frozenset[str] = frozenset()  # fleets that time was too short for, last time
 
     def handle(self, event: Mapping[str, Any], _context: object) -> PartialItemFailureResponse:
         """Handle one batch of queue messages and return which of them are to come back."""
@@ -151,18 +152,24 @@ class NoticeFunction:
         return results
 
     def _act_once(self, going: Sequence[Departure], begun: datetime) -> dict[str, ActionResult]:
-        """Act on departures part by part.
+        """Act on departures part by part, first of those fleets that time was too short for last time.
 
         The first part is acted on in any case: were a slow lookup to use up the time, nothing would ever be.
         """
+
+        def late() -> bool:
+            return self._clock() >= begun + LATEST_START
+
         results: dict[str, ActionResult] = {}
-        for part in self._parts(going):
-            now = self._clock()
-            if not results or now < begun + LATEST_START:
-                results |= self._action(part, now)
+        starved = [one for one in going if one.node.fleet in self._starved]
+        others = [one for one in going if one.node.fleet not in self._starved]
+        for part in [*self._parts(starved), *self._parts(others)]:
+            if not results or not late():
+                results |= self._action(part, self._clock(), late)
             else:
-                busy = ActionResult(Outcome.RETRYING, {"reason": "too much at once"})
-                results |= {departure.node.instance_id: busy for departure in part}
+                results |= {departure.node.instance_id: departures.BUSY for departure in part}
+        busy = {one.node.fleet for one in going if departures.is_busy(results[one.node.instance_id])}
+        self._starved = self._starved - {one.node.fleet for one in going} | busy
         return results
 
     def _tell(

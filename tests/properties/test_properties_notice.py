@@ -26,7 +26,7 @@ WITHDRAWN = Scenario((FleetPlan(tagged_port=9000),), events=(Interruption(1.0, e
 def _claims(outcome: Outcome) -> Callable[..., Any]:
     """Return an action that says it did its work, and did nothing."""
 
-    def act(_self: object, departures: Any, _now: object) -> dict[str, ActionResult]:
+    def act(_self: object, departures: Any, _now: object, *_late: object) -> dict[str, ActionResult]:
         return {one.node.instance_id: ActionResult(outcome) for one in departures}
 
     return act

@@ -72,7 +72,7 @@ def test_any_json_ends_foreign_or_dead_lettered_beside_a_notice_that_is_handled(
     )
     asked: list[str] = []
 
-    def act(departures: Sequence[Departure], _now: datetime) -> dict[str, ActionResult]:
+    def act(departures: Sequence[Departure], _now: datetime, _late: object) -> dict[str, ActionResult]:
         asked.extend(one.node.instance_id for one in departures)
         return {one.node.instance_id: ActionResult(Outcome.DEREGISTERED) for one in departures}
 

@@ -15,6 +15,7 @@ from spot_failover.notice_function import NoticeFunction
 from spot_failover.outcomes import Outcome, Step
 
 from tests.unit.lambdas.fake_aws import TAG, Aws
+from tests.unit.lambdas.fake_services import client_error
 
 Notice = Callable[..., dict[str, Any]]
 CHAT = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/chat/0123456789abcdef"
@@ -275,6 +276,32 @@ def test_what_is_known_of_a_fleet_is_remembered_for_a_minute(
         aws.deliver(function)
     assert len(aws.journal.of("describe_auto_scaling_groups")) == 2
     assert len(aws.journal.of("get_resources")) == 2
+
+
+def test_target_groups_that_hang_leave_the_others_their_time_next_time(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    node, other = aws.add_fleet("chat", nodes=2)
+    third = SECOND.replace("second", "third")
+    for arn in (SECOND, third):
+        aws.groups.groups["spot-failover-chat"]["TargetGroupARNs"].append(arn)
+        aws.load_balancing.add(arn, [node, other])
+    describe = aws.load_balancing.describe_target_health
+
+    def hangs(**parameters: Any) -> Any:
+        if parameters["TargetGroupArn"] == third:
+            return describe(**parameters)
+        aws.now += timedelta(seconds=9)
+        raise client_error("DescribeTargetHealth", "RequestTimeout")
+
+    aws.load_balancing.describe_target_health = hangs  # type: ignore[method-assign]
+    aws.send(notice_event(node))
+    begun = aws.now
+    assert len(aws.deliver(function)) == 1
+    assert aws.now - begun < timedelta(seconds=20)
+    assert aws.load_balancing.serving(third) == {node, other}
+    assert len(aws.deliver(function)) == 1
+    assert aws.load_balancing.serving(third) == {other}
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,13 @@ def test_a_refused_command_is_dead_lettered_and_leaves_the_node_to_its_own_agent
     assert aws.outcome(Step.DRAIN_COMMAND, node) is Outcome.FAILED
 
 
+def test_a_command_that_hangs_leaves_the_next_fifty_to_another_look(aws: Aws) -> None:
+    going = [departure(key, left=100) for key in aws.add_fleet("chat", nodes=60)]
+    results = Drain(aws.ssm, document="SpotFailover-DrainNode")(going, NOTICED, lambda: True)
+    outcomes = [results[one.node.instance_id].outcome for one in going]
+    assert outcomes == [Outcome.COMMANDED] * 50 + [Outcome.RETRYING] * 10
+
+
 def test_the_deadlines_parameter_admits_nothing_but_ids_and_times() -> None:
     going = [departure("i-0123456789abcdef0", left=120.9), departure("i-01234567", left=60)]
     parameter = deadlines_parameter(going)

@@ -32,7 +32,9 @@ class Storm:
         self.takes = timedelta(0)
         self.aws: Aws | None = None
 
-    def __call__(self, departures: Sequence[Departure], _now: datetime) -> Mapping[str, ActionResult]:
+    def __call__(
+        self, departures: Sequence[Departure], _now: datetime, _late: object
+    ) -> Mapping[str, ActionResult]:
         if self.aws:
             self.aws.now += self.takes
         self.asked.append([one.node.instance_id for one in departures])

@@ -27,7 +27,9 @@ class SpyAction:
         self.asked: list[list[Departure]] = []
         self.answers: dict[str, ActionResult] = {}
 
-    def __call__(self, departures: Sequence[Departure], _now: datetime) -> Mapping[str, ActionResult]:
+    def __call__(
+        self, departures: Sequence[Departure], _now: datetime, _late: object
+    ) -> Mapping[str, ActionResult]:
         self.asked.append(list(departures))
         done = ActionResult(Outcome.DEREGISTERED)
         return {one.node.instance_id: self.answers.get(one.node.instance_id, done) for one in departures}

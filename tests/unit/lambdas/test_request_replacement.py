@@ -235,6 +235,28 @@ def test_with_two_groups_in_a_fleet_a_node_leaves_its_own(
     assert aws.outcome(Step.REPLACEMENT_REQUEST, stray) is Outcome.NO_GROUP
 
 
+def test_groups_whose_calls_hang_leave_the_others_their_time_next_time(
+    aws: Aws, function: NoticeFunction, notice_event: Notice
+) -> None:
+    nodes = [aws.add_fleet(name, nodes=1)[0] for name in ("a", "b", "c")]
+    detach = aws.groups.detach_instances
+
+    def hangs(**parameters: Any) -> Any:
+        if nodes[2] in parameters["InstanceIds"]:
+            return detach(**parameters)
+        aws.now += timedelta(seconds=9)
+        raise client_error("DetachInstances", "RequestTimeout")
+
+    aws.groups.detach_instances = hangs  # type: ignore[method-assign]
+    aws.send(*(notice_event(node) for node in nodes))
+    begun = aws.now
+    assert len(aws.deliver(function)) == 3
+    assert aws.now - begun < timedelta(seconds=20)
+    assert aws.outcome(Step.REPLACEMENT_REQUEST, nodes[2]) is Outcome.RETRYING
+    assert len(aws.deliver(function)) == 2
+    assert aws.outcome(Step.REPLACEMENT_REQUEST, nodes[2]) is Outcome.DETACHED
+
+
 def test_a_directory_that_cannot_be_read_brings_all_back(
     aws: Aws, function: NoticeFunction, notice_event: Notice
 ) -> None:
