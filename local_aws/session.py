@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import subprocess
 import sys
@@ -52,6 +53,9 @@ class LocalAws:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=deploy.REPOSITORY,
+                # It has some sixty threads, and glibc's malloc keeps a heap for each few of them, which fill
+                # one after another for hours. Python lets one thread run at a time: two heaps will do.
+                env={"MALLOC_ARENA_MAX": "2", **os.environ},
                 start_new_session=True,  # Ctrl-C is ours to handle; the child sees its stdin end
             )
         try:
