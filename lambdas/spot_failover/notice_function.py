@@ -90,11 +90,14 @@ class NoticeFunction:
     def _parse(
         self, messages: Sequence[Message], telemetry: Telemetry
     ) -> tuple[dict[str, Notice], dict[str, Settlement]]:
+        now = self._clock()
         notices: dict[str, Notice] = {}
         settlements: dict[str, Settlement] = {}
         for message in messages:
             try:
-                notices[message.message_id] = parse_notice(message.body, notice=self._settings.notice)
+                notices[message.message_id] = parse_notice(
+                    message.body, notice=self._settings.notice, now=now
+                )
             except MalformedMessageError as error:
                 telemetry.malformed(message_id=message.message_id, reason=str(error))
                 settlements[message.message_id] = Settlement(Disposition.DEAD_LETTER, f"malformed: {error}")
@@ -106,7 +109,7 @@ class NoticeFunction:
         nodes, results = self._look_up(notices, now=begun)
         going: list[Departure] = []
         now = self._clock()
-        for key in notices.keys() - results.keys():
+        for key in [key for key in notices if key not in results]:
             again = key in repeated
             verdict = departures.triage(notices[key], nodes.get(key), now=now, repeated=again)
             if isinstance(verdict, Departure):

@@ -10,6 +10,9 @@ from spot_failover import envelopes
 from spot_failover.errors import MalformedMessageError
 
 SOURCE = "aws.ec2"
+# The clocks of EC2 and Lambda differ by less. A notice from further ahead is nobody's: its incident would
+# stay open, and its command wait, for as long.
+CLOCK_SLACK = timedelta(seconds=60)
 INTERRUPTION = "EC2 Spot Instance Interruption Warning"
 
 
@@ -31,7 +34,7 @@ class Notice:
     deadline: datetime
 
 
-def parse_notice(body: str, *, notice: timedelta) -> Notice:
+def parse_notice(body: str, *, notice: timedelta, now: datetime) -> Notice:
     """Read an interruption notice from a message's body; the node lives for `notice` after it.
 
     Raises MalformedMessageError, saying what is wrong, for everything else, whatever it is.
@@ -39,6 +42,8 @@ def parse_notice(body: str, *, notice: timedelta) -> Notice:
     event = envelopes.parse_event(body)
     if (event.source, event.detail_type) != (SOURCE, INTERRUPTION):
         raise MalformedMessageError(f"not an {INTERRUPTION!r} from {SOURCE}")
+    if event.time > now + CLOCK_SLACK:
+        raise MalformedMessageError("time is ahead of ours")
     try:
         action = InstanceAction(envelopes.text(event.detail, "instance-action"))
     except ValueError as error:

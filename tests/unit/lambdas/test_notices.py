@@ -16,6 +16,7 @@ from spot_failover.notices import InstanceAction, Notice, parse_notice
 from tests.unit.lambdas.fake_aws import sample_event
 
 NOTICE = timedelta(seconds=120)
+NOW = datetime(2099, 1, 1, tzinfo=UTC)  # later than all times here
 SAMPLE = sample_event("ec2_spot_interruption_warning")
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -25,7 +26,7 @@ ANY_JSON = st.recursive(
 
 
 def test_awss_own_sample_is_a_notice() -> None:
-    assert parse_notice(json.dumps(SAMPLE), notice=NOTICE) == Notice(
+    assert parse_notice(json.dumps(SAMPLE), notice=NOTICE, now=NOW) == Notice(
         instance_id="i-1234567890abcdef0",
         action=InstanceAction.TERMINATE,
         noticed_at=datetime(2026, 11, 23, 13, 38, tzinfo=UTC),
@@ -36,7 +37,7 @@ def test_awss_own_sample_is_a_notice() -> None:
 @pytest.mark.parametrize("action", ["terminate", "stop", "hibernate"])
 def test_every_action_of_ec2_is_known(action: str) -> None:
     event = {**SAMPLE, "detail": {**SAMPLE["detail"], "instance-action": action}}
-    assert parse_notice(json.dumps(event), notice=NOTICE).action == action
+    assert parse_notice(json.dumps(event), notice=NOTICE, now=NOW).action == action
 
 
 def _with(**changes: Any) -> str:
@@ -78,7 +79,7 @@ def _with_detail(name: str, value: object) -> str:
 )
 def test_near_misses_are_refused_and_told_apart(body: str, complaint: str) -> None:
     with pytest.raises(MalformedMessageError, match=complaint) as caught:
-        parse_notice(body, notice=NOTICE)
+        parse_notice(body, notice=NOTICE, now=NOW)
     assert str(caught.value).isascii()
     assert len(str(caught.value)) < 200
 
@@ -86,13 +87,13 @@ def test_near_misses_are_refused_and_told_apart(body: str, complaint: str) -> No
 @given(ANY_JSON)
 def test_any_json_is_a_notice_or_malformed(document: object) -> None:
     with pytest.raises(MalformedMessageError):
-        parse_notice(json.dumps(document), notice=NOTICE)
+        parse_notice(json.dumps(document), notice=NOTICE, now=NOW)
 
 
 @given(st.text())
 def test_any_text_is_a_notice_or_malformed(body: str) -> None:
     with pytest.raises(MalformedMessageError):
-        parse_notice(body, notice=NOTICE)
+        parse_notice(body, notice=NOTICE, now=NOW)
 
 
 @given(
@@ -101,7 +102,7 @@ def test_any_text_is_a_notice_or_malformed(body: str) -> None:
 def test_a_notice_with_any_one_value_replaced_is_a_notice_or_malformed(name: str, value: object) -> None:
     body = _with_detail(name, value) if name.startswith("instance") else json.dumps({**SAMPLE, name: value})
     try:
-        notice = parse_notice(body, notice=NOTICE)
+        notice = parse_notice(body, notice=NOTICE, now=NOW)
     except MalformedMessageError:
         return
     assert notice.deadline - notice.noticed_at == NOTICE
@@ -109,5 +110,13 @@ def test_a_notice_with_any_one_value_replaced_is_a_notice_or_malformed(name: str
 
 def test_a_fraction_of_a_second_is_kept(notice_event: Callable[..., dict[str, Any]]) -> None:
     event = notice_event("i-1234567890abcdef0") | {"time": "2026-11-23T13:38:00.250Z"}
-    noticed_at = parse_notice(json.dumps(event), notice=NOTICE).noticed_at
+    noticed_at = parse_notice(json.dumps(event), notice=NOTICE, now=NOW).noticed_at
     assert noticed_at == datetime(2026, 11, 23, 13, 38, 0, 250_000, tzinfo=UTC)
+
+
+def test_a_notice_from_the_future_is_malformed_and_a_clock_that_is_slow_is_not() -> None:
+    time = datetime(2026, 11, 23, 13, 38, tzinfo=UTC)
+    body = json.dumps(SAMPLE | {"time": "2026-11-23T13:38:00Z"})
+    assert parse_notice(body, notice=NOTICE, now=time - timedelta(seconds=60)).noticed_at == time
+    with pytest.raises(MalformedMessageError, match="ahead of ours"):
+        parse_notice(body, notice=NOTICE, now=time - timedelta(seconds=61))
