@@ -25,8 +25,8 @@ LOOKUPS = (
     "DescribeAutoScalingGroups",
     "DescribeAutoScalingInstances",
     "DescribeTargetHealth",
-    "GetCommandInvocation",
     "GetResources",
+    "ListCommandInvocations",
     "Query",
     "Scan",
 )
