@@ -22,6 +22,7 @@ class Findings:
     groups: dict[str, list[GroupView]] = field(default_factory=dict)  # by fleet
     machines: dict[str, Machine] = field(default_factory=dict)
     elsewhere: set[str] = field(default_factory=set)  # nodes that are in groups of somebody else's
+    unknown: set[str] = field(default_factory=set)  # incidents that AWS did not answer for: judged next time
     entries: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))  # by incident
     closed: set[str] = field(default_factory=set)
 
@@ -34,6 +35,26 @@ class Findings:
             for one in fleet
             if one.incident in self.marks and one.closed_at is None
         ]
+
+    @property
+    def known(self) -> list[Incident]:
+        """The open incidents about which everything was answered that was asked."""
+        return [one for one in self.open if one.incident not in self.unknown]
+
+    @property
+    def unreplaced(self) -> list[Incident]:
+        """The open incidents that have no replacement."""
+        return [one for one in self.open if one.replacement_instance_id is None]
+
+    @property
+    def closing_marks(self) -> dict[str, OpenIncident]:
+        """The marks to take off: of what is to be closed, and of what is closed and was marked again."""
+        read = (one for fleet in self.incidents.values() for one in fleet if one.incident in self.marks)
+        return {
+            one.incident: self.marks[one.incident]
+            for one in read
+            if one.incident in self.closed or one.closed_at
+        }
 
     def departed(self, incident: Incident) -> Departed:
         """Return what is known of an incident's node."""

@@ -7,12 +7,13 @@ and what is written is refused to all but the first.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.metrics import MetricUnit
 from request_replacement.replacement import RequestReplacement
+from spot_failover.batches import chunks
 from spot_failover.departures import ActionResult, Departure
 from spot_failover.errors import AwsCallError, PermanentAwsError, RetryableAwsError
 from spot_failover.fleets import FleetDirectory, Node
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_ec2 import EC2Client
 
-# The oldest first; what is left over is a minute late.
+# Those whose notice runs, then the oldest; what is left over is a minute late.
 MOST_INCIDENTS = 2000
+# Some transactions' worth: one that is refused holds up no others.
+WRITTEN_AT_ONCE = 50
 # A notice's time is in whole seconds of another clock.
 CLOCK_SLACK = timedelta(seconds=60)
 
@@ -97,13 +100,18 @@ class Sweep:
         ripe = [one for one in self._open.read() if now >= one.noticed_at + judgement.PATIENCE]
         if not ripe:
             return {}
+        # Of the rest nothing can be requested any more, and in a shortage they stay open for an hour.
+        ripe.sort(key=lambda one: one.deadline <= now)
         findings = Findings(marks={one.incident: one for one in ripe[:MOST_INCIDENTS]})
         self._read_incidents(findings, problems)
-        self._read_surroundings(findings, now)
+        self._read_groups(findings, problems)
         self._request_replacements(findings, now, problems)
+        # At once: whose detach is not on record, nobody ends.
+        counts = self._write(findings, {}, telemetry, problems)
+        self._read_machines(findings, now, problems)
         self._judge(findings, now, problems)
         self._note_groups(findings, now, telemetry)
-        return self._write(findings, telemetry)
+        return dict(counts + self._write(findings, findings.closing_marks, telemetry, problems))
 
     def _read_incidents(self, findings: Findings, problems: list[AwsCallError]) -> None:
         by_fleet: dict[str, list[OpenIncident]] = defaultdict(list)
@@ -116,24 +124,36 @@ class Sweep:
             except AwsCallError as error:
                 problems.append(error)
 
-    def _read_surroundings(self, findings: Findings, now: datetime) -> None:
-        """Ask about groups while somebody waits for a replacement, and about nodes that matter now."""
-        tag_key = self._settings.fleet_tag_key
-        unreplaced = [one for one in findings.open if one.replacement_instance_id is None]
-        if unreplaced:
-            fleets = {one.fleet for one in unreplaced}
-            for group in read_groups(self._autoscaling, fleets, tag_key=tag_key):
+    def _read_groups(self, findings: Findings, problems: list[AwsCallError]) -> None:
+        """Ask about groups while somebody waits for a replacement."""
+        unreplaced = findings.unreplaced
+        if not unreplaced:
+            return
+        fleets = {one.fleet for one in unreplaced}
+        try:
+            for group in read_groups(self._autoscaling, fleets, tag_key=self._settings.fleet_tag_key):
                 findings.groups.setdefault(group.fleet, []).append(group)
+        except AwsCallError as error:
+            problems.append(error)
+            findings.unknown |= {one.incident for one in unreplaced}
+
+    def _read_machines(self, findings: Findings, now: datetime, problems: list[AwsCallError]) -> None:
+        """Ask about nodes that matter now."""
         asked = {
             one.incident
             for one in findings.open
             if judgement.depends_on_machine(one, findings.membership(one)[1], now=now, limits=self._limits)
         }
         # No replacement can be late whose incident is younger than a boot may be.
-        slow = {one.fleet for one in unreplaced if now >= one.noticed_at + self._limits.boot}
-        for fleet in slow:
-            asked |= waiting_members(findings.groups.get(fleet, ()))
-        findings.machines = read_machines(self._ec2, asked, tag_key=tag_key)
+        slow = {one.fleet for one in findings.unreplaced if now >= one.noticed_at + self._limits.boot}
+        waiting = {key for fleet in slow for key in waiting_members(findings.groups.get(fleet, ()))}
+        try:
+            findings.machines = read_machines(
+                self._ec2, asked | waiting, tag_key=self._settings.fleet_tag_key
+            )
+        except AwsCallError as error:
+            problems.append(error)
+            findings.unknown |= asked
 
     def _request_replacements(self, findings: Findings, now: datetime, problems: list[AwsCallError]) -> None:
         """Do what `request_replacement` failed to do, or was never told to, while the notice runs."""
@@ -158,19 +178,20 @@ class Sweep:
 
     def _judge(self, findings: Findings, now: datetime, problems: list[AwsCallError]) -> None:
         """End the nodes that outlive their notice, and tell what is over; the next sweep sees them gone."""
-        ending = {one.incident: one for one in findings.open if self._verdict(findings, one, now).ends_node}
+        ending = {one.incident: one for one in findings.known if self._verdict(findings, one, now).ends_node}
         try:
             findings.elsewhere = members_of_any_group(self._autoscaling, ending)
         except AwsCallError as error:
             problems.append(error)
-            return
+            findings.unknown |= ending.keys()
+            ending = {}
         ended = end_nodes(self._ec2, sorted(ending.keys() - findings.elsewhere))
         for key, result in ended.items():
             _note_refusal(result, problems)
             if result.outcome is not ending[key].outcomes.get(Step.NODE_END):
                 entry = _end_entry(ending[key], result, findings.machines[key], at=self._clock())
                 findings.entries[key].append(entry)
-        for one in findings.open:
+        for one in findings.known:
             verdict = self._verdict(findings, one, now)
             result_of_end = ended.get(one.incident)
             just_ended = result_of_end is not None and result_of_end.outcome is Outcome.ENDED
@@ -196,16 +217,27 @@ class Sweep:
                 unfilled = sum(group.unfilled for group in groups)
                 telemetry.measure("group.unfilled", MetricUnit.Count, unfilled, fleet=fleet)
 
-    def _write(self, findings: Findings, telemetry: Telemetry) -> dict[str, int]:
+    def _write(
+        self,
+        findings: Findings,
+        closing: Mapping[str, OpenIncident],
+        telemetry: Telemetry,
+        problems: list[AwsCallError],
+    ) -> Counter[str]:
         """Write what was found, each incident whole or not at all, and tell of what was written."""
-        amendments = {key: Amendment(tuple(own)) for key, own in findings.entries.items() if own}
-        for incidents in findings.incidents.values():
-            for one in incidents:
-                if one.incident in findings.closed or (one.closed_at and one.incident in findings.marks):
-                    entries = tuple(findings.entries.get(one.incident, ()))
-                    amendments[one.incident] = Amendment(entries, findings.marks[one.incident])
-        made = self._open.amend(amendments)
-        written = [entry for key in made for entry in amendments[key].entries]
+        entries = {key: tuple(own) for key, own in findings.entries.items() if own}
+        amendments = {
+            key: Amendment(entries.get(key, ()), closing.get(key)) for key in {**entries, **closing}
+        }
+        written: list[Entry] = []
+        for chunk in chunks(list(amendments), WRITTEN_AT_ONCE):
+            try:
+                made = self._open.amend({key: amendments[key] for key in chunk})
+            except AwsCallError as error:
+                problems.append(error)
+                continue
+            for key in made:
+                written += findings.entries.pop(key, ())
         for entry in written:
             telemetry.outcome(
                 entry.step,
@@ -216,7 +248,7 @@ class Sweep:
                 detail=entry.detail,
                 seconds=(entry.at - entry.noticed_at).total_seconds(),
             )
-        return dict(Counter(f"{entry.step}.{entry.outcome}" for entry in written))
+        return Counter(f"{entry.step}.{entry.outcome}" for entry in written)
 
 
 def _end_entry(incident: Incident, result: ActionResult, machine: Machine, *, at: datetime) -> Entry:

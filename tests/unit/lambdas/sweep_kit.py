@@ -140,6 +140,11 @@ class SweptAccount:
         """Write an entry for each of these outcomes."""
         self.aws.table.write(entry(node, step, outcome, second) for step, outcome in outcomes.items())
 
+    def is_closed(self, node: str) -> bool:
+        """Whether the node's incident is closed."""
+        incident = self.aws.incident(node)
+        return incident is not None and incident.closed_at is not None
+
     def calls(self) -> list[str]:
         """Return the names of the calls of the last sweep, in order."""
         return [name for name, _ in self.aws.journal.calls]

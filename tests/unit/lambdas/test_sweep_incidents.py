@@ -29,6 +29,8 @@ from tests.unit.lambdas.sweep_kit import (
 
 NODE = "i-00000000000000001"
 OTHER = "i-00000000000000002"
+REPLACED = "i-00000000000000003"
+WAITING_OUT = "i-00000000000000004"
 PAST_GRACE = 241.0
 PAST_EVERYTHING = 2 * BOOT.total_seconds() + 1
 
@@ -368,12 +370,14 @@ MUCH_EARLIER = -600.0
 STALE = dict.fromkeys(REQUESTED, Outcome.MISSED)
 
 
-def earlier_notice(account: SweptAccount, outcomes: dict[Step, Outcome], *, told: float) -> None:
+def earlier_notice(
+    account: SweptAccount, outcomes: dict[Step, Outcome], *, told: float, node: str = NODE
+) -> None:
     """Write what came of a notice that was given ten minutes before the other one."""
     early = timedelta(seconds=MUCH_EARLIER)
     account.aws.table.write(
         replace(one, noticed_at=one.noticed_at + early, deadline=one.deadline + early)
-        for one in (entry(NODE, step, outcome, told) for step, outcome in outcomes.items())
+        for one in (entry(node, step, outcome, told) for step, outcome in outcomes.items())
     )
 
 
@@ -452,6 +456,58 @@ def test_what_aws_does_not_serve_is_left_to_the_next_sweep(account: SweptAccount
     assert account.sweep(seconds=PAST_GRACE) == {}
     assert metrics()[("none", "sweep.cut_short")] == [1]
     assert account.sweep(seconds=PAST_GRACE + 60) == {"close.closed": 1}
+
+
+def test_a_replacement_is_requested_and_recorded_though_ec2_tells_nothing(account: SweptAccount) -> None:
+    account.groups.desired, account.groups.members = 1, {NODE: "InService"}
+    account.tell(NODE, {Step.DEREGISTER: Outcome.DEREGISTERED})
+    earlier_notice(account, WHOLE, told=-500, node=OTHER)
+    account.aws.journal.fail("describe_instances", "RequestLimitExceeded")
+    assert account.sweep(seconds=60) == {"replacement_request.detached": 1}
+    calls = account.calls()
+    assert calls.index("transact_write_items") < calls.index("describe_instances")
+
+
+@pytest.mark.parametrize(
+    ("call", "closed"),
+    [
+        ("describe_auto_scaling_groups", {REPLACED}),
+        ("describe_instances", {WAITING_OUT}),
+        ("describe_auto_scaling_instances", {REPLACED, WAITING_OUT}),
+    ],
+)
+def test_a_lookup_that_fails_keeps_open_only_what_depends_on_it(
+    account: SweptAccount, call: str, closed: set[str]
+) -> None:
+    account.tell(REPLACED, WHOLE)
+    account.tell(WAITING_OUT, {**DRAINED, Step.REPLACEMENT_REQUEST: Outcome.FAILED})
+    account.tell(NODE, WHOLE)
+    account.machines.states[NODE] = "running"
+    account.aws.journal.fail(call, "RequestLimitExceeded")
+    account.sweep(seconds=PAST_EVERYTHING)
+    assert {node for node in (NODE, REPLACED, WAITING_OUT) if account.is_closed(node)} == closed
+    account.aws.journal.faults.clear()
+    account.sweep(seconds=PAST_EVERYTHING + 60)
+    account.sweep(seconds=PAST_EVERYTHING + 120)
+    assert all(account.is_closed(node) for node in (NODE, REPLACED, WAITING_OUT))
+
+
+def test_a_transaction_that_is_refused_holds_up_no_other(account: SweptAccount) -> None:
+    nodes = [f"i-{number:017x}" for number in range(1, 121)]
+    account.aws.table.write(entry(node, step, outcome) for node in nodes for step, outcome in WHOLE.items())
+    account.aws.journal.fail("transact_write_items", "ThrottlingException", times=1)
+    assert account.sweep(seconds=PAST_GRACE) == {"close.closed": 70}
+    assert account.sweep(seconds=PAST_GRACE + 60) == {"close.closed": 50}
+
+
+def test_a_notice_that_runs_comes_before_those_that_wait_for_capacity(
+    account: SweptAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep_incidents.sweep.MOST_INCIDENTS", 1)
+    account.groups.desired, account.groups.members = 2, {NODE: "InService"}
+    earlier_notice(account, DRAINED, told=-500, node=OTHER)
+    account.tell(NODE, {Step.DEREGISTER: Outcome.DEREGISTERED})
+    assert account.sweep(seconds=60) == {"replacement_request.detached": 1}
 
 
 def test_what_aws_refuses_raises_the_functions_alarm(account: SweptAccount) -> None:
