@@ -70,9 +70,9 @@ def allowance(trait: Trait, first: float) -> float:
         case Trait.MEMORY:
             return max(6.0 * MEGABYTE, 0.03 * first)
         case Trait.THREADS:
-            return 2.0
+            return max(2.0, 0.1 * first)
         case Trait.DESCRIPTORS:
-            return 4.0
+            return max(4.0, 0.1 * first)
         case Trait.PROCESSES:
             return max(4.0, 0.1 * first)
 

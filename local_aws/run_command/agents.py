@@ -28,6 +28,8 @@ from local_aws.world import World
 
 # A fresh instance's agent needs some seconds (on AWS up to minutes) before Systems Manager knows it.
 REGISTERS_AFTER_SECONDS = 2.0
+# An idle agent's look at whether its node is still there.
+LOOKS_UP_SECONDS = 5.0
 AGENT_VERSION = "3.3.2746.0"
 # What the agent reports for a step that ran out of time (amazon-ssm-agent: exit code of a timeout).
 _TIMED_OUT_CODE = 137
@@ -70,7 +72,7 @@ class RunCommand:
             if node.bare:
                 self._bare.put((node, invocation))
             else:
-                self._agent_queue(node).put(invocation)
+                self._hand_over(node, invocation)
 
     def cancel(self, command: Command, instance_ids: list[str] | None) -> None:
         """Ask for the end of a command's invocations; one that runs is ended by its agent."""
@@ -78,18 +80,33 @@ class RunCommand:
             if instance_ids is None or invocation.instance_id in instance_ids:
                 invocation.cancelled = True
 
-    def _agent_queue(self, node: Node) -> queue.SimpleQueue[Invocation]:
+    def _hand_over(self, node: Node, invocation: Invocation) -> None:
+        """Queue a command for a node's agent, or for who speaks for it once the node is gone."""
         with self._lock:
             waiting = self._queues.get(node.instance_id)
             if waiting is None:
                 waiting = self._queues[node.instance_id] = queue.SimpleQueue()
                 name = f"ssm-agent-{node.instance_id}"
                 threading.Thread(target=self._agent, args=(node, waiting), name=name, daemon=True).start()
-            return waiting
+            waiting.put(invocation)
 
     def _agent(self, node: Node, waiting: queue.SimpleQueue[Invocation]) -> None:
         while True:
-            self._take(node, waiting.get(), self._run)
+            try:
+                invocation = waiting.get(timeout=LOOKS_UP_SECONDS)
+            except queue.Empty:
+                if self._has_ended(node, waiting):
+                    return
+            else:
+                self._take(node, invocation, self._run)
+
+    def _has_ended(self, node: Node, waiting: queue.SimpleQueue[Invocation]) -> bool:
+        """Say whether an agent may go, as its node has; a later command would start another."""
+        with self._lock:
+            if node.state == "running" or not waiting.empty():
+                return False
+            del self._queues[node.instance_id]
+            return True
 
     def _bare_agents(self) -> None:
         """Be the agents of all bare nodes: theirs are commands that nobody has to run."""
