@@ -15,7 +15,7 @@ from spot_failover.timestamps import format_milliseconds
 
 from infra.sweeper import SCHEDULE_NAME
 from tests.local.failover.deployed_fleet import FLEET, NOTICE_SECONDS, DeployedFleet, wait_for
-from tests.local.failover.test_permissions import DENIALS, FunctionRole
+from tests.local.failover.function_role import DENIALS, FunctionRole
 
 FUNCTION = "spot-failover-sweep_incidents"
 MADE_UP = "i-0ab00000000000001"
@@ -143,20 +143,24 @@ def test_the_sweepers_role_lets_it_do_what_it_does_and_each_permission_is_needed
     tell(swept, orphan, WHOLE, noticed_ago=3600)
     refused_without("autoscaling:DescribeAutoScalingInstances", "ec2:TerminateInstances")
     assert instance_state(swept, orphan) == "running"
-    node = swept.whole()[0].instance_id
+    # Who was refused is left alone for a while: the request that is granted is another node's.
+    node, other = (each.instance_id for each in swept.whole()[:2])
     tell(swept, node, {Step.DEREGISTER: Outcome.DEREGISTERED}, noticed_ago=40)
     refused_without("autoscaling:DescribeAutoScalingGroups", "autoscaling:DetachInstances")
     logging = {"logs:CreateLogStream", "logs:PutLogEvents"}
     assert role.granted() == tried | logging
 
+    tell(swept, other, {Step.DEREGISTER: Outcome.DEREGISTERED}, noticed_ago=30)
     done = sweep(swept)
     assert done["error"] is None
     assert instance_state(swept, orphan) == "terminated"
-    incident = swept.incident(node)
-    assert incident is not None
-    assert incident.outcomes[Step.REPLACEMENT_REQUEST] is Outcome.DETACHED
-    assert json.loads(done["payload"])["node_end.ended"] == 1
-    swept.aws.client("ec2").terminate_instances(InstanceIds=[node])
+    incidents = [swept.incident(each) for each in (node, other)]
+    requests = [one and one.outcomes[Step.REPLACEMENT_REQUEST] for one in incidents]
+    assert requests == [Outcome.FAILED, Outcome.DETACHED]
+    ended = swept.incident(orphan)
+    assert ended
+    assert ended.outcomes[Step.NODE_END] is Outcome.ENDED
+    swept.aws.client("ec2").terminate_instances(InstanceIds=[node, other])
     swept.whole()
 
 
