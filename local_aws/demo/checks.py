@@ -186,8 +186,8 @@ def _readiness(evidence: Evidence) -> Check:
         if ready is None or each.engine_start_seconds is None:
             return Check(name, CheckResult.FAILED, f"{each.instance_id} has no replacement that became ready")
         # As for the recovery: both took place beside other engines, the replacement's own start beside fewer.
-        # Against its own start this judges what comes around the engine; what an agent costs the engine is for
-        # `make bench`, whose pairs of starts are alike.
+        # Against its own start this judges what comes around the engine; what an agent costs the engine is
+        # for `make bench`, whose pairs of starts are alike.
         baseline = min(bare, each.engine_start_seconds)
         ratio = ready / baseline
         says.append(f"{ready:.1f} s after the machine's start, {ratio:.2f} x {baseline:.1f} s")
