@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,13 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.world import in_memory
 
 REPOSITORY = Path(__file__).parents[2]
+SCENARIOS_A_SHARE, INPUTS_A_SHARE = 250, 12_500
 RECORD = REPOSITORY / "docs" / "measured" / "properties.json"
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What a share of the work came to. `failure` tells the smallest case found, shrunk."""
+    """What a share came to; `seconds` are of one processor. `failure` tells the smallest case found."""
 
     cases: int
     notices: int
@@ -87,18 +89,31 @@ def summary(tallies: Sequence[Tally], seeds: Sequence[int]) -> dict[str, Any]:
     return {
         **{name: sum(getattr(one, name) for one in tallies) for name in names},
         "seeds": list(seeds),
-        "seconds": max(one.seconds for one in tallies),
+        "seconds": round(sum(one.seconds for one in tallies), 1),
         "failures": [one.failure for one in tallies if one.failure],
     }
 
 
+def _shared(
+    work: Callable[[int, int], Tally], what: str, cases: int, share: int, *, workers: int, seed: int
+) -> dict[str, Any]:
+    sizes = [min(share, cases - begun) for begun in range(0, cases, share)]
+    seeds = [seed + number for number in range(len(sizes))]
+    context = get_context("spawn")
+    tallies: list[Tally] = []
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        for tally in pool.map(work, sizes, seeds):
+            tallies.append(tally)
+            done = sum(one.cases for one in tallies)
+            failed = sum(one.failure is not None for one in tallies)
+            print(f"{done}/{cases} {what}, {failed} shares with a failure", file=sys.stderr, flush=True)
+    return summary(tallies, seeds)
+
+
 def run(*, examples: int, inputs: int, workers: int, seed: int) -> dict[str, Any]:
-    """Do both kinds of work, each split over the workers."""
-    seeds = [seed + number for number in range(workers)]
-    with ProcessPoolExecutor(workers) as pool:
-        played = list(pool.map(play_share, [examples // workers] * workers, seeds))
-        swallowed = list(pool.map(swallow_share, [inputs // workers] * workers, seeds))
-    scenarios, hostile = summary(played, seeds), summary(swallowed, seeds)
+    """Do both kinds of work in shares, each in a process of its own: what it leaves in memory ends."""
+    scenarios = _shared(play_share, "scenarios", examples, SCENARIOS_A_SHARE, workers=workers, seed=seed)
+    hostile = _shared(swallow_share, "hostile messages", inputs, INPUTS_A_SHARE, workers=workers, seed=seed)
     return {
         "schema_version": 1,
         "command": f"make properties EXAMPLES={examples} INPUTS={inputs} SEED={seed}",
