@@ -41,6 +41,12 @@ class Fleets:
             self._meet(fleet)
             # Those stay in their groups throughout.
             self._steady[fleet.name] = [self._fresh[fleet.name].popleft() for _ in range(3)]
+        wait_for("nodes that Systems Manager knows", self._steady_are_managed)
+
+    def _steady_are_managed(self) -> bool:
+        known = self._aws.client("ssm").describe_instance_information()["InstanceInformationList"]
+        steady = {one for nodes in self._steady.values() for one in nodes}
+        return steady <= {each["InstanceId"] for each in known}
 
     def steady(self, fleet: BareFleet, number: int = 0) -> str:
         """Return a node for a case that does not take it out of its group."""

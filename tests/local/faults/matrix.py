@@ -16,6 +16,7 @@ class Part(Enum):
     KNOWLEDGE = "what else the deed concerns; it is done meanwhile where it is known"
     STANDING = "why the deed was refused"
     RECORD = "the incident's record"
+    OWNERSHIP = "the record that a node was detached by us, without which nobody would end it"
     RETURN = "when the message is seen again"
     BURIAL = "the message's way to the dead letters"
 
@@ -31,6 +32,7 @@ class End(Enum):
     DEAD_IN_PART = "done where it could be known, in the dead-letter queue with its reason for the rest"
     DEAD_UNKNOWN = "in the dead-letter queue with its reason; nobody knows whose instance it is"
     UNRECORDED = "done in the first reception, and not on record"
+    DEAD_UNRECORDED = "done, and in the dead-letter queue because that could not be put on record"
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.MISSED_IN_PART,
         Part.STANDING: End.LATER,
         Part.RECORD: End.UNRECORDED,
+        Part.OWNERSHIP: End.DEAD_UNRECORDED,
         Part.RETURN: End.LATER,
         Part.BURIAL: End.MISSED,
     },
@@ -158,6 +161,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
+        Part.OWNERSHIP: End.DEAD_UNRECORDED,
         Part.RETURN: End.LATER,
         Part.BURIAL: End.MISSED,
     },
@@ -168,6 +172,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
+        Part.OWNERSHIP: End.DEAD_UNRECORDED,
         Part.RETURN: End.LATER,
         Part.BURIAL: End.MISSED,
     },
@@ -178,6 +183,7 @@ ENDS: Mapping[Fault, Mapping[Part, End]] = {
         Part.KNOWLEDGE: End.DEAD_IN_PART,
         Part.STANDING: End.DEAD,
         Part.RECORD: End.UNRECORDED,
+        Part.OWNERSHIP: End.LATER,
         Part.RETURN: End.LATER,
         Part.BURIAL: End.DEAD,
     },
@@ -222,10 +228,10 @@ class Call:
         return ERRORS[self.action.split(":")[0]][fault.error] if fault.error else ""
 
 
-def _common(function: str) -> list[Call]:
+def _common(function: str, *, record: Part = Part.RECORD) -> list[Call]:
     return [
         Call(function, "ec2:DescribeInstances", Part.LOOKUP),
-        Call(function, "dynamodb:BatchWriteItem", Part.RECORD),
+        Call(function, "dynamodb:BatchWriteItem", record),
     ]
 
 
@@ -245,7 +251,7 @@ CALLS = (
     Call("deregister_target", "elasticloadbalancing:DeregisterTargets", Part.ACTION, each_fleet=True),
     *_common("drain_node"),
     Call("drain_node", "ssm:SendCommand", Part.ACTION),
-    *_common("request_replacement"),
+    *_common("request_replacement", record=Part.OWNERSHIP),
     Call("request_replacement", "autoscaling:DescribeAutoScalingGroups", Part.DIRECTORY),
     Call(
         "request_replacement",

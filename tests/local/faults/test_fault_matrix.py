@@ -97,6 +97,11 @@ def ended_as(row: Row, end: End, seen: Seen, node: str, body: str) -> None:
             assert changes == (1 if end is End.DEAD_IN_PART else 0)
             assert letter is not None
             assert letter["attributes"]["reason"].startswith("failed: ")
+        case End.DEAD_UNRECORDED:
+            assert (changes, recorded) == (1, [])
+            assert letter is not None
+            assert letter["attributes"]["reason"].startswith("failed: ")
+            assert "unrecorded=" in letter["attributes"]["reason"]
         case End.DEAD_UNKNOWN:
             assert (changes, recorded) == (0, [])
             assert letter is not None

@@ -29,8 +29,9 @@ ACTIONS = (
     "ec2:TerminateInstances",
     "dynamodb:TransactWriteItems",
 )
-# Of the sweep below, in which every kind of work is to be done; the groups are asked about twice.
-CALLS = 9
+# Of the sweep below, in which every kind of work is to be done; the groups are asked about twice, and
+# a request is written at once.
+CALLS = 10
 WHOLE = {
     Step.DEREGISTER: Outcome.DEREGISTERED,
     Step.DRAIN_COMMAND: Outcome.COMMANDED,
