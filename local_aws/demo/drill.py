@@ -56,9 +56,7 @@ class Drill:
 
     def interrupt_one(self) -> Interruption:
         """Take one node away and return its whole incident, or what there is of it when time is over."""
-        self._await_good_moment()
-        leaving = choose_node({node.instance_id: requests_on(node) or 0 for node in self.watch.healthy()})
-        time.sleep(until_next_second(time.time()))
+        leaving = self._choose()
         noticed_at = self.control.interrupt(leaving, notice_seconds=self.notice_seconds)
         self.progress.step(f"NOTICE: {leaving} will be taken in {self.notice_seconds} s")
         limit = time.monotonic() + self.notice_seconds + INCIDENT_SECONDS
@@ -80,12 +78,24 @@ class Drill:
         )
         return replace(interruption, capacity_gap_seconds=gap.seconds, capacity_restored=gap.closed)
 
-    def _await_good_moment(self) -> None:
-        """Wait until every node should hold a request that lasts; after 30 s any moment will do."""
-        wait_until(
-            lambda: self.traffic.in_flight_for(LASTING_SECONDS) >= len(self.watch.healthy()),
-            seconds=GOOD_MOMENT_SECONDS,
-        )
+    def _choose(self) -> str:
+        """Return the node to take away, at the beginning of a second in which it holds a request that lasts.
+
+        After 30 s any moment will do.
+        """
+        give_up_at = time.monotonic() + GOOD_MOMENT_SECONDS
+        while True:
+            wait_until(self._is_good_moment, seconds=give_up_at - time.monotonic())
+            time.sleep(until_next_second(time.time()))
+            loads = {node.instance_id: requests_on(node) or 0 for node in self.watch.healthy()}
+            # What was in flight a second ago may have been answered since.
+            good = self._is_good_moment() and max(loads.values(), default=0) > 0
+            if good or time.monotonic() > give_up_at:
+                return choose_node(loads)
+
+    def _is_good_moment(self) -> bool:
+        """Whether every node should hold a request that lasts."""
+        return self.traffic.in_flight_for(LASTING_SECONDS) >= len(self.watch.healthy())
 
     def _look(self, instance_id: str, noticed_at: float) -> Interruption:
         seen = self.record.interruption(
